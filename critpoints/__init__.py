@@ -1,0 +1,70 @@
+"""critpoints: second-order critical-point analysis of neural-network losses.
+
+The names below are imported when first used, so that ``import critpoints`` and ``critpoints --help`` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "InvalidArgument": "critpoints.errors",
+    "InvalidData": "critpoints.errors",
+    "Status": "critpoints.errors",
+    "ACTIVATIONS": "critpoints.activations",
+    "Activation": "critpoints.activations",
+    "get_activation": "critpoints.activations",
+    "Kind": "critpoints.verdict",
+    "Evidence": "critpoints.verdict",
+    "Verdict": "critpoints.verdict",
+    "Verdicts": "critpoints.verdict",
+    "Objective": "critpoints.objectives.base",
+    "SecondOrder": "critpoints.objectives.base",
+    "TwoLayerObjective": "critpoints.objectives.two_layer",
+    "TeacherStudent": "critpoints.objectives.teacher_student",
+    "check_objective": "critpoints.testing",
+    "train": "critpoints.solvers.training",
+    "Training": "critpoints.solvers.training",
+    "refine": "critpoints.solvers.refinement",
+    "Refinement": "critpoints.solvers.refinement",
+    "escape": "critpoints.solvers.escaping",
+    "Escape": "critpoints.solvers.escaping",
+    "sweep_epsilon": "critpoints.solvers.escaping",
+    "EpsilonSweep": "critpoints.solvers.escaping",
+    "classify": "critpoints.classification",
+    "wilson_interval": "critpoints.statistics",
+}
+_MODULES = ("activations", "curvature", "errors", "plots", "statistics", "study", "symmetry", "testing", "verdict")
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from critpoints.activations import ACTIVATIONS, Activation, get_activation
+    from critpoints.classification import classify
+    from critpoints.errors import InvalidArgument, InvalidData, Status
+    from critpoints.objectives.base import Objective, SecondOrder
+    from critpoints.objectives.teacher_student import TeacherStudent
+    from critpoints.objectives.two_layer import TwoLayerObjective
+    from critpoints.solvers.escaping import EpsilonSweep, Escape, escape, sweep_epsilon
+    from critpoints.solvers.refinement import Refinement, refine
+    from critpoints.solvers.training import Training, train
+    from critpoints.statistics import wilson_interval
+    from critpoints.testing import check_objective
+    from critpoints.verdict import Evidence, Kind, Verdict, Verdicts
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"critpoints.{name}")
+    else:
+        raise AttributeError(f"module 'critpoints' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -1,0 +1,1 @@
+"""The second-order engine: dense and batched for small P."""

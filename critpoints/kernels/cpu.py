@@ -1,0 +1,301 @@
+"""Compiled CPU kernels (Numba): one student per thread, its data in cache, no temporaries in memory.
+
+Every row is computed by one thread, with the order of additions fixed in the source (``intrinsics.dot``): results are
+bit-identical alone, in any batch, and on any number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from critpoints.kernels.cpu_activations import fill
+from critpoints.kernels.intrinsics import dot, fma
+from critpoints.kernels.samples import LANES, Samples
+from critpoints.kernels.types import AdamRun, Derivatives
+
+BLOCK = 432  # samples a block: the buffers of a width-5 student then fit a 48 KiB first-level cache
+_FAILED = 1
+
+_function = numba.njit(error_model="numpy", cache=True)
+_driver = numba.njit(parallel=True, error_model="numpy", cache=True)
+
+
+@_function
+def _axpy(a, x, n, y):
+    for i in range(n):
+        y[i] = fma(a, x[i], y[i])
+
+
+@_function
+def _scale(a, x, n, y):
+    for i in range(n):
+        y[i] = a * x[i]
+
+
+@_function
+def _multiply(x, y, n):
+    for i in range(n):
+        x[i] = x[i] * y[i]
+
+
+@_function
+def _product(x, y, n, out):
+    for i in range(n):
+        out[i] = x[i] * y[i]
+
+
+@_function
+def _residual(theta, width, inputs, targets, n, code, centre, bias, z, e, s, s1, s2, second):
+    """Activations of one block and its residual e~ = f - target."""
+    d = inputs.shape[0]
+    for i in range(n):
+        e[i] = bias - targets[i]
+    for k in range(width):
+        _scale(theta[k * d], inputs[0], n, z)
+        for j in range(1, d):
+            _axpy(theta[k * d + j], inputs[j], n, z)
+        fill(code, centre, z, n, s[k], s1[k], s2[k] if second else s2[0], second)
+        _axpy(theta[width * d + k], s[k], n, e)
+
+
+@_function
+def _balance(theta, width, d, output_bias, reflection, shift):
+    """B = k sum_j a_j + 2 b - c, the mirror images' share of the loss (see samples.py)."""
+    total = -shift
+    for k in range(width):
+        total += reflection * theta[width * d + k]
+    if output_bias:
+        total += 2.0 * theta[width * (d + 1)]
+    return total
+
+
+@_function
+def _poison(theta):
+    """0 for finite parameters, else NaN: the clamps and selections in the activations would swallow a NaN."""
+    total = 0.0
+    for value in theta:
+        total += 0.0 * value
+    return total
+
+
+@_function
+def _loss_and_gradient(theta, width, inputs, targets, weights, code, mirror, output_bias, buffers, gradient):
+    d, n_samples = inputs.shape
+    p_out = width * d
+    p_bias = width * (d + 1)
+    bias = theta[p_bias] if output_bias and mirror[3] == 0.0 else 0.0
+    gradient[:] = _poison(theta)
+    z, e, spare = buffers[0], buffers[1], buffers[2:3]
+    s, s1 = buffers[3 : 3 + width], buffers[3 + width : 3 + 2 * width]
+    loss = _poison(theta)
+    start = 0
+    while start < n_samples:
+        n = min(BLOCK, n_samples - start)
+        x, y, q = inputs[:, start : start + n], targets[start : start + n], weights[start : start + n]
+        _residual(theta, width, x, y, n, code, mirror[0], bias, z, e, s, s1, spare, False)
+        _product(e, q, n, z)
+        loss += dot(e, z, n)
+        if output_bias and mirror[3] == 0.0:
+            gradient[p_bias] += dot(e, q, n)
+        for k in range(width):
+            gradient[p_out + k] += dot(z, s[k], n)
+            _multiply(s1[k], z, n)
+            for j in range(d):
+                gradient[k * d + j] += dot(s1[k], x[j], n)
+        start += n
+    for k in range(width):
+        for j in range(d):
+            gradient[k * d + j] *= theta[p_out + k]
+    for p in range(len(gradient)):
+        gradient[p] *= 2.0
+    if mirror[3] != 0.0:
+        balance = _balance(theta, width, d, output_bias, mirror[1], mirror[2])
+        loss += mirror[3] * balance * balance
+        for k in range(width):
+            gradient[p_out + k] += 2.0 * mirror[3] * mirror[1] * balance
+        if output_bias:
+            gradient[p_bias] += 4.0 * mirror[3] * balance
+    return loss
+
+
+@_driver
+def _loss_and_gradient_rows(theta, width, inputs, targets, weights, code, mirror, output_bias, loss, gradient):
+    for row in numba.prange(theta.shape[0]):
+        buffers = np.empty((3 + 2 * width, BLOCK))
+        loss[row] = _loss_and_gradient(
+            theta[row], width, inputs, targets, weights, code, mirror, output_bias, buffers, gradient[row]
+        )
+
+
+@_function
+def _finite(loss, gradient):
+    total = loss
+    for g in gradient:
+        total += abs(g)
+    return math.isfinite(total)
+
+
+@_driver
+def _adam_rows(
+    theta, first, second, width, inputs, targets, weights, code, mirror, output_bias, schedule, betas, eps, failed
+):
+    """Adam steps on every row, in place; schedule (steps, 3): learning rate and the two bias corrections."""
+    n_parameters = theta.shape[1]
+    for row in numba.prange(theta.shape[0]):
+        buffers = np.empty((3 + 2 * width, BLOCK))
+        gradient = np.empty(n_parameters)
+        point = theta[row].copy()
+        step = 0
+        while step < schedule.shape[0] and failed[row] == 0:
+            loss = _loss_and_gradient(
+                point, width, inputs, targets, weights, code, mirror, output_bias, buffers, gradient
+            )
+            if not _finite(loss, gradient):
+                failed[row] = _FAILED
+                break
+            for p in range(n_parameters):
+                g = gradient[p]
+                first[row, p] = betas[0] * first[row, p] + (1.0 - betas[0]) * g
+                second[row, p] = betas[1] * second[row, p] + (1.0 - betas[1]) * g * g
+                mean = first[row, p] / schedule[step, 1]
+                scale = math.sqrt(second[row, p] / schedule[step, 2]) + eps
+                point[p] -= schedule[step, 0] * mean / scale
+            step += 1
+        theta[row] = point
+
+
+@_function
+def _second_order(
+    theta, width, inputs, targets, weights, code, mirror, output_bias, buffers, jacobian, gradient, hessian, noise
+):
+    """Loss, gradient, Hessian and the sum of the gradient's absolute terms (into ``noise``) of one row."""
+    d, n_samples = inputs.shape
+    n_parameters = len(gradient)
+    p_out = width * d
+    p_bias = width * (d + 1)
+    full_bias = output_bias and mirror[3] == 0.0
+    bias = theta[p_bias] if full_bias else 0.0
+    n_rows = p_bias + (1 if full_bias else 0)
+    gradient[:] = _poison(theta)
+    hessian[:] = _poison(theta)
+    noise[:] = 0.0
+    z, e, size, weighted = buffers[0], buffers[1], buffers[2], buffers[3]
+    s = buffers[4 : 4 + width]
+    s1 = buffers[4 + width : 4 + 2 * width]
+    s2 = buffers[4 + 2 * width : 4 + 3 * width]
+    loss = _poison(theta)
+    start = 0
+    while start < n_samples:
+        n = min(BLOCK, n_samples - start)
+        x, y, q = inputs[:, start : start + n], targets[start : start + n], weights[start : start + n]
+        _residual(theta, width, x, y, n, code, mirror[0], bias, z, e, s, s1, s2, True)
+        for i in range(n):
+            size[i] = abs(y[i]) + abs(bias)
+        for k in range(width):
+            a = abs(theta[p_out + k])
+            for i in range(n):
+                size[i] = fma(a, abs(s[k, i]), size[i])
+        _multiply(size, q, n)
+        for k in range(width):
+            for j in range(d):
+                for i in range(n):
+                    jacobian[k * d + j, i] = theta[p_out + k] * s1[k, i] * x[j, i]
+            for i in range(n):
+                jacobian[p_out + k, i] = s[k, i]
+        if full_bias:
+            for i in range(n):
+                jacobian[p_bias, i] = 1.0
+        _product(e, q, n, z)
+        loss += dot(e, z, n)
+        for p in range(n_rows):
+            gradient[p] += dot(z, jacobian[p], n)
+            for i in range(n):
+                weighted[i] = abs(jacobian[p, i])
+            noise[p] += dot(size, weighted, n)
+            _product(jacobian[p], q, n, weighted)
+            for r in range(p + 1):
+                hessian[p, r] += dot(weighted, jacobian[r], n)
+        for k in range(width):
+            for j in range(d):
+                for i in range(n):
+                    weighted[i] = z[i] * x[j, i]
+                hessian[p_out + k, k * d + j] += dot(weighted, s1[k], n)
+                _multiply(weighted, s2[k], n)
+                for r in range(j + 1):
+                    hessian[k * d + j, k * d + r] += theta[p_out + k] * dot(weighted, x[r], n)
+        start += n
+    for p in range(n_parameters):
+        gradient[p] *= 2.0
+        noise[p] *= 2.0
+        for r in range(p + 1):
+            hessian[p, r] *= 2.0
+    if mirror[3] != 0.0:
+        balance = _balance(theta, width, d, output_bias, mirror[1], mirror[2])
+        loss += mirror[3] * balance * balance
+        for p in range(p_out, n_parameters):
+            weight_p = mirror[1] if p < p_bias else 2.0
+            gradient[p] += 2.0 * mirror[3] * weight_p * balance
+            for r in range(p_out, p + 1):
+                hessian[p, r] += 2.0 * mirror[3] * weight_p * (mirror[1] if r < p_bias else 2.0)
+    for p in range(n_parameters):
+        for r in range(p):
+            hessian[r, p] = hessian[p, r]
+    return loss
+
+
+@_driver
+def _second_order_rows(
+    theta, width, inputs, targets, weights, code, mirror, output_bias, loss, gradient, hessian, noise
+):
+    for row in numba.prange(theta.shape[0]):
+        buffers = np.empty((4 + 3 * width, BLOCK))
+        jacobian = np.empty((theta.shape[1], BLOCK))
+        loss[row] = _second_order(
+            theta[row], width, inputs, targets, weights, code, mirror, output_bias, buffers, jacobian,
+            gradient[row], hessian[row], noise[row],
+        )  # fmt: skip
+
+
+def _arguments(samples: Samples, theta: np.ndarray) -> tuple:
+    return (
+        samples.width(theta.shape[1]),
+        samples.inputs.numpy(),
+        samples.targets.numpy(),
+        samples.weights.numpy(),
+        samples.activation.code,
+        np.array([samples.centre, samples.reflection, samples.shift, samples.balance_weight]),
+        samples.output_bias,
+    )
+
+
+def loss_and_gradient(samples: Samples, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss (S,) and gradient (S, P) of the rows of ``theta`` (S, P)."""
+    rows = theta.detach().contiguous().numpy()
+    loss, gradient = np.empty(len(rows)), np.empty_like(rows)
+    _loss_and_gradient_rows(rows, *_arguments(samples, rows), loss, gradient)
+    return torch.from_numpy(loss), torch.from_numpy(gradient)
+
+
+def derivatives(samples: Samples, theta: Tensor) -> Derivatives:
+    """Loss, gradient, dense Hessian and the gradient's sum of absolute terms."""
+    rows = theta.detach().contiguous().numpy()
+    n_rows, n_parameters = rows.shape
+    loss, gradient, absolute = np.empty(n_rows), np.empty_like(rows), np.empty_like(rows)
+    hessian = np.empty((n_rows, n_parameters, n_parameters))
+    _second_order_rows(rows, *_arguments(samples, rows), loss, gradient, hessian, absolute)
+    return Derivatives(*(torch.from_numpy(a) for a in (loss, gradient, hessian, absolute)))
+
+
+def adam(samples: Samples, run: AdamRun, schedule: Tensor, betas: tuple[float, float], eps: float) -> None:
+    """Advances ``run`` in place by ``len(schedule)`` steps; rows that turn non-finite stop where they are."""
+    state = (run.theta.numpy(), run.first_moment.numpy(), run.second_moment.numpy())
+    arguments = _arguments(samples, state[0])
+    _adam_rows(*state, *arguments, schedule.numpy(), np.array(betas), eps, run.failed.numpy())
+
+
+assert BLOCK % LANES == 0

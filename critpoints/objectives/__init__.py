@@ -1,0 +1,1 @@
+"""What is studied: losses as functions of a flat parameter vector."""

@@ -1,0 +1,113 @@
+"""Objective: a loss as a function of a flat parameter vector, batched over rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from critpoints.errors import require
+
+
+@dataclass(frozen=True)
+class SecondOrder:
+    """Loss, gradient and Hessian at one batch of points.
+
+    Attributes:
+        loss: (S,).
+        gradient: (S, P).
+        hessian: (S, P, P), exactly symmetric.
+        gradient_noise: (S,), a bound of the norm of the gradient's own rounding error; a gradient below it is
+            indistinguishable from zero.
+    """
+
+    loss: Tensor
+    gradient: Tensor
+    hessian: Tensor
+    gradient_noise: Tensor
+
+
+class Objective:
+    """A loss L(theta) on rows of parameters; the base class of everything that critpoints studies.
+
+    A subclass sets ``dim`` and defines ``loss``; gradient, Hessian-vector product and dense Hessian follow by
+    automatic differentiation and may be overridden by closed forms, which ``critpoints.testing.check_objective``
+    compares. ``theta`` has shape (*b, P) with any leading batch shape; row i of every result depends on row i of
+    ``theta`` alone.
+
+    Attributes:
+        dim: P, or None when several sizes are admissible (a two-layer objective fits students of every width).
+        dtype, device: of the data, and so of every result.
+    """
+
+    dim: int | None = None
+    dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
+
+    def loss(self, theta: Tensor) -> Tensor:
+        """The loss of each row: (*b, P) -> (*b)."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss(theta) -> (*b)")
+
+    def validate(self, theta: Tensor) -> Tensor:
+        """Checks and converts parameters; returns them in the objective's dtype and on its device.
+
+        Raises:
+            InvalidArgument: the last axis does not fit, or the dtype is not a floating one.
+        """
+        theta = torch.as_tensor(theta)
+        require(theta.is_floating_point(), f"theta must be a floating-point tensor, got {theta.dtype}")
+        require(theta.ndim >= 1, "theta must have shape (*b, P), got a scalar")
+        require(
+            self.dim is None or theta.shape[-1] == self.dim,
+            f"theta must have {self.dim} parameters in its last axis, got shape {tuple(theta.shape)}",
+        )
+        return theta.to(dtype=self.dtype, device=self.device)
+
+    def loss_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (*b) and gradient (*b, P)."""
+        with torch.enable_grad():
+            point = self.validate(theta).detach().requires_grad_()
+            loss = self.loss(point)
+            (gradient,) = torch.autograd.grad(loss.sum(), point)
+        return loss.detach(), gradient
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """Gradient of each row: (*b, P)."""
+        return self.loss_and_gradient(theta)[1]
+
+    def hvp(self, theta: Tensor, v: Tensor) -> Tensor:
+        """Hessian-vector products, row by row: (*b, P), (*b, P) -> (*b, P)."""
+        with torch.enable_grad():
+            point = self.validate(theta).detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.loss(point).sum(), point, create_graph=True)
+            if not gradient.requires_grad:  # an affine loss
+                return torch.zeros_like(point)
+            (product,) = torch.autograd.grad(gradient, point, self.validate(v).expand_as(gradient), allow_unused=True)
+        return torch.zeros_like(point) if product is None else product
+
+    def hessian(self, theta: Tensor) -> Tensor:
+        """Dense Hessian of each row: (*b, P, P), symmetrised."""
+        with torch.enable_grad():
+            point = self.validate(theta).detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.loss(point).sum(), point, create_graph=True)
+            columns = []
+            for p in range(point.shape[-1]):
+                column = None
+                if gradient.requires_grad:
+                    (column,) = torch.autograd.grad(
+                        gradient[..., p].sum(), point, retain_graph=True, allow_unused=True
+                    )
+                columns.append(torch.zeros_like(point) if column is None else column)
+        hessian = torch.stack(columns, dim=-1)
+        return 0.5 * (hessian + hessian.mT)
+
+    def second_order(self, theta: Tensor) -> SecondOrder:
+        """Loss, gradient, Hessian and the gradient's rounding error of a (S, P) batch, in one call."""
+        theta = self.validate(theta)
+        loss, gradient = self.loss_and_gradient(theta)
+        hessian = self.hessian(theta)
+        # First-order rounding of theta itself plus that of the loss' own terms, in the absence of their sizes.
+        eps = torch.finfo(self.dtype).eps
+        noise = eps * (hessian.abs() @ theta.abs().unsqueeze(-1)).squeeze(-1).norm(dim=-1)
+        return SecondOrder(loss, gradient, hessian, noise + eps * gradient.abs().amax(-1))

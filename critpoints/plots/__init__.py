@@ -1,0 +1,1 @@
+"""Matplotlib figures; every function returns a Figure."""

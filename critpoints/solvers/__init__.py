@@ -1,0 +1,1 @@
+"""Moving to a critical point: training, refinement, escape."""

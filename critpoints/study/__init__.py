@@ -1,0 +1,1 @@
+"""Studies: a specification, a store, a resumable run."""

@@ -1,0 +1,1 @@
+"""Symmetries of two-layer networks and the critical points that they induce."""

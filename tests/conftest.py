@@ -1,0 +1,15 @@
+"""What holds for every test: one thread a process, no display, reproducible examples."""
+
+import os
+
+# Numba, BLAS and torch read these once, when they are first imported, so nothing that imports them may come before.
+# A test that needs more threads starts a process of its own with its own setting.
+for _variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+from hypothesis import settings  # noqa: E402
+
+# The same examples in every run, and no deadline: the first example of a kernel pays for its compilation.
+settings.register_profile("critpoints", derandomize=True, deadline=None)
+settings.load_profile("critpoints")
