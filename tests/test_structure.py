@@ -12,7 +12,7 @@ from imports import PACKAGES, ROOT, Import, Module, imports_of, modules, unit_of
 # Ground up. A unit is a file or folder directly in critpoints/, or cli; it imports from floors below its own and, as
 # long as nobody goes in a circle, from its neighbours.
 FLOORS = (
-    ("errors", "activations", "verdict", "data"),
+    ("errors", "statistics", "activations", "verdict", "data"),
     ("kernels",),
     ("objectives", "testing"),
     ("curvature",),

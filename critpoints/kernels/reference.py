@@ -111,14 +111,5 @@ def derivatives(samples: Samples, theta: Tensor) -> Derivatives:
 
 def adam(samples: Samples, run: AdamRun, schedule: Tensor, betas: tuple[float, float], eps: float) -> None:
     """Advances ``run`` in place by ``len(schedule)`` steps; rows that turn non-finite stop where they are."""
-    for rate, bias1, bias2 in schedule.tolist():
-        value, gradient = loss_and_gradient(samples, run.theta)
-        bad = ~(torch.isfinite(value) & torch.isfinite(gradient).all(-1))
-        run.failed[bad] = 1
-        live = (run.failed == 0).unsqueeze(-1)
-        first = betas[0] * run.first_moment + (1 - betas[0]) * gradient
-        second = betas[1] * run.second_moment + (1 - betas[1]) * gradient * gradient
-        step = rate * (first / bias1) / ((second / bias2).sqrt() + eps)
-        run.first_moment.copy_(torch.where(live, first, run.first_moment))
-        run.second_moment.copy_(torch.where(live, second, run.second_moment))
-        run.theta.copy_(torch.where(live, run.theta - step, run.theta))
+    for rate, *bias in schedule.tolist():
+        run.step(*loss_and_gradient(samples, run.theta), rate, (bias[0], bias[1]), betas, eps)

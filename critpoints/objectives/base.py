@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from critpoints.errors import require
+from critpoints.kernels.types import AdamRun
 
 
 @dataclass(frozen=True)
@@ -111,3 +112,12 @@ class Objective:
         eps = torch.finfo(self.dtype).eps
         noise = eps * (hessian.abs() @ theta.abs().unsqueeze(-1)).squeeze(-1).norm(dim=-1)
         return SecondOrder(loss, gradient, hessian, noise + eps * gradient.abs().amax(-1))
+
+    def advance_adam(self, run: AdamRun, schedule: Tensor, betas: tuple[float, float], eps: float) -> None:
+        """Adam steps on every row of ``run``, in place.
+
+        Args:
+            schedule: (steps, 3): learning rate and the two bias corrections 1 - beta^t of each step.
+        """
+        for rate, *bias in schedule.tolist():
+            run.step(*self.loss_and_gradient(run.theta), rate, (bias[0], bias[1]), betas, eps)

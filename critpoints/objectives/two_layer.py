@@ -16,6 +16,7 @@ from critpoints.activations import Activation, get_activation
 from critpoints.errors import InvalidArgument, InvalidData, require
 from critpoints.kernels import reference, select
 from critpoints.kernels.samples import Samples, prepare
+from critpoints.kernels.types import AdamRun
 from critpoints.objectives.base import Objective, SecondOrder
 
 
@@ -187,6 +188,10 @@ class TwoLayerObjective(Objective):
         d = self._kernels().derivatives(self.samples, self.validate(theta).detach())
         noise = torch.finfo(self.dtype).eps * d.absolute.norm(dim=-1)
         return SecondOrder(d.loss, d.gradient, d.hessian, noise)
+
+    def advance_adam(self, run: AdamRun, schedule: Tensor, betas: tuple[float, float], eps: float) -> None:
+        """See ``Objective.advance_adam``; thousands of steps in one call of the kernel."""
+        self._kernels().adam(self.samples, run, schedule, betas, eps)
 
     def hvp(self, theta: Tensor, v: Tensor) -> Tensor:
         """Hessian-vector products without a Hessian: (*b, P), (*b, P) -> (*b, P)."""

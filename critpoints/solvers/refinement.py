@@ -1,0 +1,88 @@
+"""refine: from the end of training to a critical point, to the accuracy of float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from critpoints.curvature.dense import row_norm
+from critpoints.errors import InvalidArgument, Status, require
+from critpoints.objectives.base import Objective
+from critpoints.solvers.base import Callback, iterate, statuses
+from critpoints.solvers.newton import TrustRegionNewton
+
+DEFAULT_ITERATIONS = {"newton": 500, "slsqp": 2000}
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Refined points and how they were reached.
+
+    Attributes:
+        theta: (S, P).
+        loss: (S,), never above the loss at the start.
+        gradient_norm: (S,).
+        gradient_noise: (S,), the rounding error of the gradient sum: no smaller norm can be told from zero.
+        iterations, evaluations: (S,), iterations and evaluations of the objective.
+        status: why each row stopped.
+    """
+
+    theta: Tensor
+    loss: Tensor
+    gradient_norm: Tensor
+    gradient_noise: Tensor
+    iterations: Tensor
+    evaluations: Tensor
+    status: tuple[Status, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        numbers = {k: v.tolist() for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        return numbers | {"status": [status.name.lower() for status in self.status]}
+
+
+def refine(
+    problem: Objective,
+    theta: Tensor,
+    *,
+    method: str = "newton",
+    gtol: float = 1e-13,
+    max_iterations: int | None = None,
+    callback: Callback | None = None,
+) -> Refinement:
+    """Refines every row of ``theta`` (S, P) to a critical point; the loss of no row rises.
+
+    Args:
+        method: ``newton`` (batched trust region on the dense Hessian) or ``slsqp`` (SciPy, one row at a time, as in
+            the seed study).
+        gtol: gradient norm to reach; rows that reach the rounding error of their gradient first have status ROUNDING.
+        max_iterations: 500 for Newton, 2000 for SLSQP.
+        callback: callback(rows finished, rows).
+
+    Raises:
+        InvalidArgument: an unknown method, a tolerance that is not positive, parameters that do not fit.
+    """
+    require(gtol > 0, f"gtol must be positive, got {gtol}")
+    if method not in DEFAULT_ITERATIONS:
+        raise InvalidArgument(f"method must be newton or slsqp, got {method!r}")
+    limit = DEFAULT_ITERATIONS[method] if max_iterations is None else max_iterations
+    require(limit >= 1, f"max_iterations must be at least 1, got {limit}")
+    theta = problem.validate(theta).detach()
+    require(theta.ndim == 2, f"theta must have shape (S, P), got {tuple(theta.shape)}")
+    if method == "slsqp":
+        from critpoints.solvers.slsqp import refine_slsqp
+
+        return refine_slsqp(problem, theta, gtol=gtol, max_iterations=limit, callback=callback)
+    state = iterate(TrustRegionNewton(gtol), problem, theta, max_iterations=limit, callback=callback)
+    return Refinement(
+        theta=state["theta"],
+        loss=state["loss"],
+        gradient_norm=row_norm(state["gradient"]),
+        gradient_noise=state["noise"],
+        iterations=state["iterations"],
+        evaluations=state["iterations"] + 1,
+        status=statuses(state["status"]),
+    )

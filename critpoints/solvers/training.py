@@ -1,0 +1,169 @@
+"""train: from initial students to the end of training, by Adam or by gradient flow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from critpoints.curvature.dense import row_norm
+from critpoints.errors import InvalidArgument, Status, require
+from critpoints.kernels.types import AdamRun
+from critpoints.objectives.base import Objective
+from critpoints.solvers.base import Callback
+from critpoints.solvers.gradient_flow import follow_flow
+
+Schedule = Callable[[int], float]
+_CHUNK = 500  # Adam steps between two looks at the keyboard
+
+
+@dataclass(frozen=True)
+class Training:
+    """End points of training.
+
+    Attributes:
+        theta: (S, P).
+        loss: (S,).
+        gradient_norm: (S,).
+        status: of each row: RUNNING (all steps done; nothing is claimed), CONVERGED (gradient flow alone) or NON_FINITE,
+            which keeps the last finite parameters.
+        steps: Adam steps, or the most steps that a row's integrator took.
+        trajectory: (T, S, P) snapshots, or None.
+        trajectory_steps: the step, or the flow's time, of each snapshot.
+    """
+
+    theta: Tensor
+    loss: Tensor
+    gradient_norm: Tensor
+    status: tuple[Status, ...]
+    steps: int
+    trajectory: Tensor | None = None
+    trajectory_steps: tuple[float, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "theta": self.theta.tolist(),
+            "loss": self.loss.tolist(),
+            "gradient_norm": self.gradient_norm.tolist(),
+            "status": [status.name.lower() for status in self.status],
+            "steps": self.steps,
+            "trajectory": None if self.trajectory is None else self.trajectory.tolist(),
+            "trajectory_steps": list(self.trajectory_steps),
+        }
+
+
+def log_spaced_steps(steps: int, count: int) -> list[int]:
+    """0, ``steps`` and log-spaced step numbers between, at most ``count`` in all, without repetition.
+
+    >>> log_spaced_steps(1000, 5)
+    [0, 1, 10, 100, 1000]
+    """
+    if count <= 0:
+        return []
+    inner = torch.logspace(0, math.log10(max(steps, 1)), max(count - 1, 1), dtype=torch.float64).round().int().tolist()
+    return sorted({0, steps, *inner})
+
+
+def _bias_corrections(first: int, count: int, betas: tuple[float, float]) -> Tensor:
+    t = torch.arange(first + 1, first + count + 1, dtype=torch.float64)
+    return torch.stack([1 - beta**t for beta in betas], dim=1)
+
+
+def _adam(
+    objective: Objective,
+    theta: Tensor,
+    lr: float,
+    steps: int,
+    schedule: Schedule | None,
+    betas: tuple[float, float],
+    eps: float,
+    record: int,
+    callback: Callback | None,
+) -> Training:
+    run = AdamRun.start(theta)
+    marks = log_spaced_steps(steps, record)
+    snapshots = [run.theta.clone()] if marks else []
+    done = 0
+    while done < steps:
+        count = min([_CHUNK, steps - done, *(mark - done for mark in marks if mark > done)])
+        rates = torch.full((count, 1), lr, dtype=torch.float64)
+        if schedule is not None:
+            rates *= torch.tensor([[schedule(done + i)] for i in range(count)], dtype=torch.float64)
+        objective.advance_adam(run, torch.cat([rates, _bias_corrections(done, count, betas)], 1), betas, eps)
+        done += count
+        if done in marks:
+            snapshots.append(run.theta.clone())
+        if callback is not None:
+            callback(done, steps)
+    loss, gradient = objective.loss_and_gradient(run.theta)
+    status = tuple(Status.NON_FINITE if failed else Status.RUNNING for failed in run.failed.tolist())
+    trajectory = torch.stack(snapshots) if snapshots else None
+    return Training(run.theta, loss, row_norm(gradient), status, steps, trajectory, tuple(marks))
+
+
+def _check(lr: float, steps: int, betas: tuple[float, float], eps: float, record: int) -> None:
+    require(math.isfinite(lr) and lr > 0, f"lr must be a positive number, got {lr}")
+    require(steps >= 0, f"steps must be at least 0, got {steps}")
+    require(all(0 <= beta < 1 for beta in betas), f"betas must be in [0, 1), got {betas}")
+    require(eps > 0, f"eps must be positive, got {eps}")
+    require(record >= 0, f"record must be at least 0, got {record}")
+
+
+@overload
+def train(problem: Objective, theta0: Tensor, **options: Any) -> Training: ...
+
+
+@overload
+def train(problem: Objective, theta0: Mapping[int, Tensor], **options: Any) -> dict[int, Training]: ...
+
+
+def train(
+    problem: Objective,
+    theta0: Tensor | Mapping[int, Tensor],
+    *,
+    method: str = "adam",
+    lr: float = 1e-4,
+    steps: int = 30_000,
+    schedule: Schedule | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    time: float = 1e7,
+    record: int = 0,
+    callback: Callback | None = None,
+) -> Training | dict[int, Training]:
+    """Trains every row of ``theta0`` on the full data.
+
+    Args:
+        problem: the objective; it decides dtype and device.
+        theta0: (S, P) initial parameters, or one such tensor a width in a dictionary, which gives a dictionary back.
+        method: ``adam`` (Kingma & Ba 2015, algorithm 1: bias correction, no weight decay) or ``gradient-flow``
+            (theta' = -grad L until ``time`` or a gradient norm of 1e-9).
+        lr, steps, schedule, betas, eps: Adam's; schedule(step) multiplies ``lr``, steps counted from 0.
+        time: the flow's end.
+        record: snapshots to keep of each row, log-spaced in the steps; 0 for none.
+        callback: callback(done, total), called between chunks of steps; an exception in it ends the training.
+
+    Raises:
+        InvalidArgument: an option out of range, an unknown method, parameters that do not fit.
+    """
+    if isinstance(theta0, Mapping):
+        options = dict(lr=lr, steps=steps, schedule=schedule, betas=betas, eps=eps, time=time, record=record)
+        blocks = {width: problem.validate(rows) for width, rows in theta0.items()}
+        return {width: train(problem, b, method=method, callback=callback, **options) for width, b in blocks.items()}
+    _check(lr, steps, betas, eps, record)
+    theta = problem.validate(theta0)
+    require(theta.ndim == 2, f"theta0 must have shape (S, P), got {tuple(theta.shape)}")
+    if method == "adam":
+        return _adam(problem, theta, lr, steps, schedule, betas, eps, record, callback)
+    if method == "gradient-flow":
+        require(time > 0, f"time must be positive, got {time}")
+        flow = follow_flow(problem, theta, time=time, record=record, callback=callback)
+        return Training(
+            flow.theta, flow.loss, flow.gradient_norm, flow.status, flow.steps, flow.trajectory, flow.trajectory_times
+        )
+    raise InvalidArgument(f"method must be adam or gradient-flow, got {method!r}")
