@@ -95,7 +95,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Verdicts(Sequence[Verdict]):
+class Verdicts:
     """Verdicts on a batch of points; supports len, indexing and iteration. Attributes as in ``Verdict``, batch first."""
 
     kind: tuple[Kind, ...]
