@@ -107,45 +107,62 @@ class LimitObjective(Objective):
 
     @cached_property
     def _data(self) -> tuple[Array, Array, Array]:
-        base = self.base
-        return base.features.cpu().numpy(), base.y.cpu().numpy(), (base.scale * base.sample_weight).cpu().numpy()
+        samples = self.base.samples
+        x = np.ascontiguousarray(samples.inputs.cpu().numpy().T)
+        return x, samples.targets.cpu().numpy(), samples.weights.cpu().numpy()
 
     def _derivatives(self, z: Array, orders: int) -> list[Array]:
         values = torch.from_numpy(np.ascontiguousarray(z))
         return [t.numpy() for t in self.base.activation.derivatives(values, orders)]
 
+    def _balance_jacobian(self) -> Array:
+        """dB/dtheta of halved data (kernels/samples.py): the constant and every output weight have mirror images."""
+        d, shape = self.base.n_inputs, self.shape
+        row = np.zeros(self.dim or 0)
+        first_c = shape.ordinary * (d + 1) + 2 * shape.pairs * d
+        row[shape.ordinary * d : shape.ordinary * (d + 1)] = self.base.samples.reflection
+        row[first_c : first_c + shape.pairs] = self.base.samples.reflection
+        if shape.constant:
+            row[first_c + shape.pairs] = 2.0
+        return row
+
     def _row(self, theta: Tensor) -> tuple[Array, Array, Array, Array]:
         x, y, q = self._data
-        p = self.parts(theta.cpu())
+        samples, p = self.base.samples, self.parts(theta.cpu())
         n, d = x.shape
         jacobian: list[Array] = []
-        output, size = np.zeros(n), np.abs(y).copy()
-        z, zp = p.w.numpy() @ x.T, p.centre.numpy() @ x.T
-        s, s1, s2 = self._derivatives(z, 2)
-        t, t1, t2, t3 = self._derivatives(zp, 3)
+        s, s1, s2 = self._derivatives(p.w.numpy() @ x.T, 2)
+        t, t1, t2, t3 = self._derivatives(p.centre.numpy() @ x.T, 3)
+        s, t = s - samples.centre, t - samples.centre
         a, c, gate = p.a.numpy()[:, None], p.c.numpy()[:, None], p.gate.numpy() @ x.T
-        for term in (*(a * s), *(c * t), *(gate * t1)):
-            output, size = output + term, size + np.abs(term)
+        terms = [*(a * s), *(c * t), *(gate * t1)]
         jacobian += [x[:, j] * row for row in a * s1 for j in range(d)]
         jacobian += list(s)
         jacobian += [x[:, j] * row for row in c * t1 + gate * t2 for j in range(d)]
         jacobian += [x[:, j] * row for row in t1 for j in range(d)]
         jacobian += list(t)
         if self.shape.constant:
-            value = float(p.constant[0])
-            output, size = output + value, size + abs(value)
-            jacobian.append(np.ones(n))
+            ones = np.zeros(n) if samples.halved else np.ones(n)
+            terms.append(float(p.constant[0]) * ones)
+            jacobian.append(ones)
         if self.shape.linear:
-            term = x @ p.linear.numpy()
-            output, size = output + term, size + np.abs(term)
+            terms.append(x @ p.linear.numpy())
             jacobian += list(x.T)
-        matrix, error = np.array(jacobian), output - y
+        matrix, error = np.array(jacobian), sum(terms, -y)
+        size = np.abs(y) + sum(np.abs(term) for term in terms)
         weighted = q * error
+        loss, gradient = weighted @ error, 2 * matrix @ weighted
         hessian = 2 * (matrix * q) @ matrix.T
         self._add_curvature(hessian, x, weighted, (a * s2, s1), (c * t2 + gate * t3, t1, t2))
+        if samples.halved:
+            row = self._balance_jacobian()
+            balance = float(row @ theta.cpu().numpy()) - samples.shift
+            loss = loss + samples.balance_weight * balance**2
+            gradient = gradient + 2 * samples.balance_weight * balance * row
+            hessian = hessian + 2 * samples.balance_weight * np.outer(row, row)
         absolute = 2 * np.abs(matrix) @ (q * size)
         noise = np.finfo(np.float64).eps * np.linalg.norm(absolute)
-        return np.asarray(weighted @ error), 2 * matrix @ weighted, 0.5 * (hessian + hessian.T), np.asarray(noise)
+        return np.asarray(loss), gradient, 0.5 * (hessian + hessian.T), np.asarray(noise)
 
     def _add_curvature(
         self,

@@ -9,8 +9,7 @@ loss above the limit's by about C/d^2. Source: arXiv 2506.14951; parity variants
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -20,12 +19,17 @@ from critpoints.curvature.dense import eigensystem, eigenvalue_noise
 from critpoints.objectives.limit import LimitObjective, LimitShape
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.refinement import refine
+from critpoints.symmetry.reduction import Reduction, merge_duplicates
 
-CLOSE = 0.6  # directions of a pair may differ by this fraction of their length where a channel is first suspected
+CLOSE = 1.2  # directions of a pair may differ by this fraction of their length where a channel is first suspected
 OPPOSITE = 0.75  # and their output weights may add up to this fraction of the larger one
 NEAR_ZERO = 0.3  # pre-activations' slope below which a neuron may belong to the group at zero
-MAX_GUESSES = 10
+MAX_GUESSES = 4
+WORSE = 3.0  # a guess whose limit network starts with this many times the student's loss is dropped
 GRADIENT = 1e-10
+DUPLICATE = 5e-3  # neurons this near count as one where a channel of a smaller student is suspected
+OFFSET = 0.1  # first-order theory holds: the student this near to the limit, and its excess loss C/d^2 up to a factor
+RATIO = 1.5
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Channel:
         distances: the scales d of the student.
         offset: relative distance of the student, in channel coordinates, from the limit.
         excess_ratio: (L - L_inf) / sum C/d^2, 1 far out in the channel.
+        reduction: where the channel is that of a smaller student some of whose neurons are split.
     """
 
     group: Group
@@ -75,10 +80,11 @@ class Channel:
     distances: tuple[float, ...]
     offset: float
     excess_ratio: float
+    reduction: Reduction | None = None
 
 
-def guesses(problem: TwoLayerObjective, theta: Tensor) -> Iterator[Group]:
-    """Groups of neurons of ``theta`` (P,) that may diverge together, the most plausible first."""
+def _groups(problem: TwoLayerObjective, theta: Tensor) -> list[Group]:
+    """Groups of neurons of ``theta`` (P,) that may diverge together."""
     w, a = (part.tolist() for part in problem.split(theta))
     reflection, m = problem.activation.reflection, len(a)
     vectors = torch.tensor(w, dtype=torch.float64)
@@ -99,11 +105,26 @@ def guesses(problem: TwoLayerObjective, theta: Tensor) -> Iterator[Group]:
             group = Group(pairs, at_zero)
             members = group.members()
             if members and len(members) == 2 * len(pairs) + len(at_zero) and _balanced(group, problem):
-                rest = max((abs(a[k]) for k in range(m) if k not in members), default=0.0)
-                least = min(abs(a[k]) for k in members)
-                found.append((rest - 0.25 * least, len(members), group))
-    for _, _, group in sorted(found, key=lambda item: item[:2])[:MAX_GUESSES]:
-        yield group
+                found.append(group)
+    return found
+
+
+def guesses(problem: TwoLayerObjective, theta: Tensor) -> list[Group]:
+    """The most plausible groups of ``theta`` (P,): those whose limit network comes nearest to the student's loss."""
+    loss = float(problem.loss(theta))
+    ranked = []
+    for group in _groups(problem, theta):
+        start, _ = to_limit(problem, theta, group)
+        there = float(LimitObjective(problem, _shape(problem, theta, group)).loss(start))
+        if there <= WORSE * loss:
+            ranked.append((abs(there - loss), len(ranked), group))
+    return [group for _, _, group in sorted(ranked)[:MAX_GUESSES]]
+
+
+def _shape(problem: TwoLayerObjective, theta: Tensor, group: Group) -> LimitShape:
+    return group.shape(
+        problem.width(theta), output_bias=problem.output_bias, reflection=problem.activation.reflection
+    )
 
 
 def _balanced(group: Group, problem: TwoLayerObjective) -> bool:
@@ -141,7 +162,7 @@ def to_limit(problem: TwoLayerObjective, theta: Tensor, group: Group) -> tuple[T
         linear = linear + a[k] * slope * w[k]
     if group.at_zero:
         scales.append(_zero_scale([float(a[k]) for k in group.at_zero]))
-    shape = group.shape(len(a), output_bias=problem.output_bias, reflection=problem.activation.reflection)
+    shape = _shape(problem, theta, group)
     parts = [w[rest].flatten(), a[rest], *centres, *gates, *c]
     parts += [constant] if shape.constant else []
     parts += [linear] if shape.linear else []
@@ -227,26 +248,27 @@ def _judge(
     )
     if loss <= limit_loss:
         return Refusal(group, "the loss is already below the limit's")
+    if offset > OFFSET or not 1 / RATIO <= ratio <= RATIO:
+        return Refusal(group, f"too far from the limit: offset {offset:.2g}, excess loss {ratio:.2g} times C/d^2")
     return channel
 
 
-def find_channels(problem: TwoLayerObjective, theta: Tensor) -> list[Channel | list[Refusal]]:
-    """For each row of ``theta`` (S, P): the channel it lies in, or what speaks against every guess."""
-    theta = problem.validate(theta).detach()
-    pending = {row: list(guesses(problem, point)) for row, point in enumerate(theta)}
-    results: list[Channel | list[Refusal]] = [[] for _ in theta]
+Outcome = Channel | list[Refusal]
+
+
+def _search(problem: TwoLayerObjective, theta: Tensor) -> list[Outcome]:
+    """Tries the guesses of every row of ``theta`` (S, P), the most plausible first, all rows of a shape together."""
+    pending = {row: guesses(problem, point) for row, point in enumerate(theta)}
+    results: list[Outcome] = [[] for _ in theta]
     for attempt in range(MAX_GUESSES):
         tasks: dict[LimitShape, list[int]] = {}
         for row, groups in pending.items():
             if attempt < len(groups) and isinstance(results[row], list):
-                shape = groups[attempt].shape(
-                    problem.width(theta), output_bias=problem.output_bias, reflection=problem.activation.reflection
-                )
-                tasks.setdefault(shape, []).append(row)
+                tasks.setdefault(_shape(problem, theta, groups[attempt]), []).append(row)
         for shape, rows in tasks.items():
             objective = LimitObjective(problem, shape)
             starts = [to_limit(problem, theta[row], pending[row][attempt]) for row in rows]
-            ends = refine(objective, torch.stack([start for start, _ in starts]), gtol=GRADIENT, max_iterations=150)
+            ends = refine(objective, torch.stack([start for start, _ in starts]), gtol=GRADIENT, max_iterations=100)
             values = eigensystem(objective.second_order(ends.theta).hessian).values
             for i, row in enumerate(rows):
                 start, scales = starts[i]
@@ -260,4 +282,62 @@ def find_channels(problem: TwoLayerObjective, theta: Tensor) -> list[Channel | l
                     refusals = results[row]
                     assert isinstance(refusals, list)
                     refusals.append(verdict)
+    return results
+
+
+def _split_is_stable(problem: TwoLayerObjective, channel: Channel, reduction: Reduction) -> bool:
+    """Whether descent keeps the split neurons together: the sign of Y (splitting.py) at the end of the channel.
+
+    For a diverging neuron k of a pair, Y = a_k E[e s''(w.x) x x^T] + .. grows with d across v, with the sign of a_k;
+    along v its leading order vanishes at a critical limit network, and the next order is 3 C / 2 > 0.
+    """
+    objective = LimitObjective(problem, channel.shape)
+    p = objective.parts(channel.limit)
+    x, s = problem.features, problem.activation
+    weighted = problem.scale * problem.sample_weight * (objective.predict(channel.limit) - problem.y)
+    a = problem.split(reduction.theta)[1]
+    rest = [k for k in range(len(a)) if k not in channel.group.members()]
+    for k in reduction.duplicated:
+        positive = sum(share > 0 for share in reduction.shares[k])
+        if k in rest:
+            row = rest.index(k)
+            y = (x.T * (weighted * p.a[row] * s.derivative(x @ p.w[row], 2))) @ x
+            values = torch.linalg.eigvalsh(y if positive == len(reduction.shares[k]) else -y)
+            if float(values[0]) <= 0 or positive not in (1, len(reduction.shares[k])):
+                return False
+            continue
+        row = next((r for r, (i, j, _) in enumerate(channel.group.pairs) if k in (i, j)), None)
+        if row is None or positive < len(reduction.shares[k]):
+            return False
+        _, j, sign = channel.group.pairs[row]
+        bend = (x.T * (weighted * s.derivative(x @ p.centre[row], 2))) @ x
+        across = torch.linalg.svd(p.gate[row][None]).Vh[1:]
+        orientation = sign if k == j else 1
+        if len(across) and float(torch.linalg.eigvalsh(orientation * a[k].sign() * across @ bend @ across.T)[0]) <= 0:
+            return False
+    return True
+
+
+def find_channels(problem: TwoLayerObjective, theta: Tensor) -> list[Outcome]:
+    """For each row of ``theta`` (S, P): the channel it lies in, or what speaks against every guess.
+
+    Rows with duplicated neurons are also looked at as smaller students whose neurons were split.
+    """
+    theta = problem.validate(theta).detach()
+    results = _search(problem, theta)
+    merged: dict[int, list[tuple[int, Reduction]]] = {}
+    for row, result in enumerate(results):
+        reduction = None if isinstance(result, Channel) else merge_duplicates(problem, theta[row], DUPLICATE)
+        if reduction is not None:
+            merged.setdefault(len(reduction.theta), []).append((row, reduction))
+    for cases in merged.values():
+        for (row, reduction), found in zip(cases, _search(problem, torch.stack([r.theta for _, r in cases])), strict=True):
+            refusals = results[row]
+            assert isinstance(refusals, list)
+            if not isinstance(found, Channel):
+                refusals += found
+            elif _split_is_stable(problem, found, reduction):
+                results[row] = replace(found, reduction=reduction)
+            else:
+                refusals.append(Refusal(found.group, "a duplicated neuron is not kept together: a saddle of the channel"))
     return results
