@@ -35,6 +35,9 @@ _HOMES = {
     "sweep_epsilon": "critpoints.solvers.escaping",
     "EpsilonSweep": "critpoints.solvers.escaping",
     "classify": "critpoints.classification",
+    "settle": "critpoints.classification",
+    "raw_spectrum": "critpoints.classification",
+    "negative_eigenvalue_causes": "critpoints.classification",
     "wilson_interval": "critpoints.statistics",
 }
 _MODULES = ("activations", "curvature", "errors", "plots", "statistics", "study", "symmetry", "testing", "verdict")
@@ -42,7 +45,7 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from critpoints.activations import ACTIVATIONS, Activation, get_activation
-    from critpoints.classification import classify
+    from critpoints.classification import classify, negative_eigenvalue_causes, raw_spectrum, settle
     from critpoints.errors import InvalidArgument, InvalidData, Status
     from critpoints.objectives.base import Objective, SecondOrder
     from critpoints.objectives.teacher_student import TeacherStudent

@@ -7,15 +7,14 @@ not depend on the batch that it is in.
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
+
+from critpoints.kernels.threads import map_rows
 
 _CHUNK = 64  # matrices a task; small enough to balance two threads, large enough to hide Python
 
@@ -42,14 +41,7 @@ def eigensystem(matrices: Tensor) -> Eigensystem:
     def solve(rows: np.ndarray) -> None:
         values[rows], vectors[rows] = np.linalg.eigh(source[rows])
 
-    chunks = [finite[i : i + _CHUNK] for i in range(0, len(finite), _CHUNK)]
-    with threadpool_limits(1, "blas"):
-        if len(chunks) > 1:
-            with ThreadPoolExecutor(min(len(chunks), numba.get_num_threads(), os.cpu_count() or 1)) as pool:
-                list(pool.map(solve, chunks))
-        else:
-            for chunk in chunks:
-                solve(chunk)
+    map_rows(solve, [finite[i : i + _CHUNK] for i in range(0, len(finite), _CHUNK)])
     return Eigensystem(torch.from_numpy(values), torch.from_numpy(vectors))
 
 

@@ -237,9 +237,13 @@ def _second_order(
     if mirror[3] != 0.0:
         balance = _balance(theta, width, d, output_bias, mirror[1], mirror[2])
         loss += mirror[3] * balance * balance
+        terms = abs(mirror[2])
+        for p in range(p_out, n_parameters):
+            terms += abs((mirror[1] if p < p_bias else 2.0) * theta[p])
         for p in range(p_out, n_parameters):
             weight_p = mirror[1] if p < p_bias else 2.0
             gradient[p] += 2.0 * mirror[3] * weight_p * balance
+            noise[p] += 2.0 * mirror[3] * weight_p * terms
             for r in range(p_out, p + 1):
                 hessian[p, r] += 2.0 * mirror[3] * weight_p * (mirror[1] if r < p_bias else 2.0)
     for p in range(n_parameters):

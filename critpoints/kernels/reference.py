@@ -99,13 +99,16 @@ def derivatives(samples: Samples, theta: Tensor) -> Derivatives:
         hessian[:, block, block] += inner[:, k]
         hessian[:, block, m * d + k] += cross[:, k]
         hessian[:, m * d + k, block] += cross[:, k]
+    row = _balance_jacobian(samples, theta)
     if samples.halved:
-        row = _balance_jacobian(samples, theta)
         hessian = hessian + 2 * samples.balance_weight * torch.outer(row, row)
     size = (f.a.unsqueeze(-1) * f.s).abs().sum(1) + samples.targets.abs()
     if samples.output_bias and not samples.halved:
         size = size + theta[:, -1:].abs()
     absolute = 2 * (jacobian.abs() * (samples.weights * size).unsqueeze(1)).sum(-1)
+    if samples.halved:
+        terms = (row * theta).abs().sum(-1, keepdim=True) + abs(samples.shift)
+        absolute = absolute + 2 * samples.balance_weight * row * terms
     return Derivatives(value, gradient, 0.5 * (hessian + hessian.mT), absolute)
 
 

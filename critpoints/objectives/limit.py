@@ -7,17 +7,15 @@ diverge at w = 0 become a constant and a linear unit b.x (math: s''(0) = 0 for o
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from critpoints.kernels.threads import map_rows
 from critpoints.objectives.base import Objective, SecondOrder
 from critpoints.objectives.two_layer import TwoLayerObjective
 
@@ -94,9 +92,8 @@ class LimitObjective(Objective):
     def second_order(self, theta: Tensor) -> SecondOrder:
         """See ``Objective.second_order``; closed forms, row by row, so that a row does not depend on its batch."""
         theta = self.validate(theta).detach()
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(numba.get_num_threads()) as pool:
-            rows = list(pool.map(self._row, theta))
-        loss, gradient, hessian, noise = (np.stack(parts) for parts in zip(*rows, strict=True))
+        rows = zip(*map_rows(self._row, theta), strict=True)
+        loss, gradient, hessian, noise = (np.stack(parts) for parts in rows)
         return SecondOrder(*(torch.from_numpy(a).to(theta) for a in (loss, gradient, hessian, noise)))
 
     def loss_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:

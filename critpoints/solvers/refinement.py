@@ -51,6 +51,7 @@ def refine(
     method: str = "newton",
     gtol: float = 1e-13,
     max_iterations: int | None = None,
+    patience: int = 3,
     callback: Callback | None = None,
 ) -> Refinement:
     """Refines every row of ``theta`` (S, P) to a critical point; the loss of no row rises.
@@ -60,6 +61,8 @@ def refine(
             the seed study).
         gtol: gradient norm to reach; rows that reach the rounding error of their gradient first have status ROUNDING.
         max_iterations: 500 for Newton, 2000 for SLSQP.
+        patience: for Newton: how many windows of 50 iterations, in each of which the parameters grow while the loss
+            hardly falls, end a row with status GROWING_NORM.
         callback: callback(rows finished, rows).
 
     Raises:
@@ -76,7 +79,7 @@ def refine(
         from critpoints.solvers.slsqp import refine_slsqp
 
         return refine_slsqp(problem, theta, gtol=gtol, max_iterations=limit, callback=callback)
-    state = iterate(TrustRegionNewton(gtol), problem, theta, max_iterations=limit, callback=callback)
+    state = iterate(TrustRegionNewton(gtol, patience), problem, theta, max_iterations=limit, callback=callback)
     return Refinement(
         theta=state["theta"],
         loss=state["loss"],

@@ -122,9 +122,7 @@ def guesses(problem: TwoLayerObjective, theta: Tensor) -> list[Group]:
 
 
 def _shape(problem: TwoLayerObjective, theta: Tensor, group: Group) -> LimitShape:
-    return group.shape(
-        problem.width(theta), output_bias=problem.output_bias, reflection=problem.activation.reflection
-    )
+    return group.shape(problem.width(theta), output_bias=problem.output_bias, reflection=problem.activation.reflection)
 
 
 def _balanced(group: Group, problem: TwoLayerObjective) -> bool:
@@ -229,11 +227,16 @@ def _judge(
     scales: tuple[float, ...], critical: bool, values: Tensor,
 ) -> Channel | Refusal:  # fmt: skip
     floor = float(eigenvalue_noise(values.unsqueeze(0))[0])
-    loss, limit_loss = float(problem.second_order(theta[None]).loss[0]), float(objective.second_order(end[None]).loss[0])
+    loss, limit_loss = (
+        float(problem.second_order(theta[None]).loss[0]),
+        float(objective.second_order(end[None]).loss[0]),
+    )
     if not critical:
         return Refusal(group, "the limit network did not converge")
     if float(values[0]) <= floor:
-        return Refusal(group, f"the limit network's smallest eigenvalue is {float(values[0]):.1e}: not a strict minimum")
+        return Refusal(
+            group, f"the limit network's smallest eigenvalue is {float(values[0]):.1e}: not a strict minimum"
+        )
     pairs, at_zero = coefficients(problem, objective, end)
     independent = _scale_coefficients(group, pairs, at_zero, scales)
     if min(independent) <= 0:
@@ -331,7 +334,9 @@ def find_channels(problem: TwoLayerObjective, theta: Tensor) -> list[Outcome]:
         if reduction is not None:
             merged.setdefault(len(reduction.theta), []).append((row, reduction))
     for cases in merged.values():
-        for (row, reduction), found in zip(cases, _search(problem, torch.stack([r.theta for _, r in cases])), strict=True):
+        for (row, reduction), found in zip(
+            cases, _search(problem, torch.stack([r.theta for _, r in cases])), strict=True
+        ):
             refusals = results[row]
             assert isinstance(refusals, list)
             if not isinstance(found, Channel):
@@ -339,5 +344,7 @@ def find_channels(problem: TwoLayerObjective, theta: Tensor) -> list[Outcome]:
             elif _split_is_stable(problem, found, reduction):
                 results[row] = replace(found, reduction=reduction)
             else:
-                refusals.append(Refusal(found.group, "a duplicated neuron is not kept together: a saddle of the channel"))
+                refusals.append(
+                    Refusal(found.group, "a duplicated neuron is not kept together: a saddle of the channel")
+                )
     return results

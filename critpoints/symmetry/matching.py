@@ -153,7 +153,9 @@ def _types(roles: _Roles, reflection: float | None) -> tuple[str, ...]:
     at_teacher = [t for t, role in zip(roles.target, roles.role, strict=True) if role == "teacher"]
     if len(set(at_teacher)) < len(at_teacher):
         found.add("duplicate")
-    found |= {name for role, name in (("zero", "zero output weight"), ("constant", "constant neuron")) if role in roles.role}
+    found |= {
+        name for role, name in (("zero", "zero output weight"), ("constant", "constant neuron")) if role in roles.role
+    }
     free_signs: dict[int, set[int]] = {}
     for role, target, sign in zip(roles.role, roles.target, roles.sign, strict=True):
         if role == "free":
@@ -222,7 +224,5 @@ def match_teacher(problem: TeacherStudent, theta: Tensor) -> list[TeacherMatch |
         snap = snaps[row]
         assert snap is not None
         distance = float((snap.theta - theta[row]).norm())
-        matches[row] = TeacherMatch(
-            snap.theta, snap.types, distance, snap.residual, int(nullity[i]), bool(descends[i])
-        )
+        matches[row] = TeacherMatch(snap.theta, snap.types, distance, snap.residual, int(nullity[i]), bool(descends[i]))
     return matches

@@ -10,6 +10,7 @@ with U = 0 at a critical point with a_j != 0. Source: Simsek et al. (2021, arXiv
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,10 @@ class Inertia:
 
     def __add__(self, other: Inertia) -> Inertia:
         return Inertia(self.negative + other.negative, self.zero + other.zero, self.positive + other.positive)
+
+    def opposite(self) -> Inertia:
+        """That of minus the matrix."""
+        return Inertia(self.positive, self.zero, self.negative)
 
 
 @dataclass(frozen=True)
@@ -93,24 +98,26 @@ def saddle_line(problem: TwoLayerObjective, point: Tensor, neuron: int, mu: Tens
     return torch.stack([split(problem, point, neuron, torch.stack([m, 1 - m])) for m in mu])
 
 
-def predicted_inertia(problem: TwoLayerObjective, point: Tensor, neuron: int, shares: tuple[float, ...]) -> Inertia:
-    """Inertia of the Hessian after ``neuron`` of the irreducible critical ``point`` (P,) is split into ``shares``.
+def predicted_inertia(problem: TwoLayerObjective, point: Tensor, splits: Mapping[int, Sequence[float]]) -> Inertia:
+    """Inertia of the Hessian after neurons of the irreducible critical ``point`` (P,) are split.
 
-    For p positive and q negative shares, none of them zero: the point's own inertia, plus (p - 1) times that of Y,
-    plus q times that of -Y, plus one zero for every further copy. A zero share of a two-way split adds d + 1 zeros.
+    Args:
+        splits: for each neuron that is split the fractions mu of its output weight that the copies carry. With p
+            positive and q negative ones it adds (p - 1) times the inertia of Y, q times that of -Y, and one zero for
+            every further copy; a zero fraction of a split in two adds d + 1 zeros.
     """
     values = eigensystem(problem.hessian(point)[None]).values
-    own = inertia(values[0], float(eigenvalue_noise(values)[0]))
-    matrices = splitting_matrices(problem, point, neuron)
-    if any(share == 0 for share in shares):
-        require(len(shares) == 2, "a zero share is only covered for a split in two")
-        return own + Inertia(0, problem.n_inputs + 1, 0)
-    y = inertia(torch.linalg.eigvalsh(matrices.y), matrices.noise)
-    positive = sum(share > 0 for share in shares)
-    negative = len(shares) - positive
-    total = own + Inertia(0, len(shares) - 1, 0)
-    for _ in range(positive - 1):
-        total = total + y
-    for _ in range(negative):
-        total = total + Inertia(y.positive, y.zero, y.negative)
+    total = inertia(values[0], float(eigenvalue_noise(values)[0]))
+    for neuron, shares in splits.items():
+        if any(share == 0 for share in shares):
+            require(len(shares) == 2, "a zero share is only covered for a split in two")
+            total = total + Inertia(0, problem.n_inputs + 1, 0)
+            continue
+        matrices = splitting_matrices(problem, point, neuron)
+        y = inertia(torch.linalg.eigvalsh(matrices.y), matrices.noise)
+        positive = sum(share > 0 for share in shares)
+        for copies, block in ((positive - 1, y), (len(shares) - positive, y.opposite())):
+            for _ in range(copies):
+                total = total + block
+        total = total + Inertia(0, len(shares) - 1, 0)
     return total
