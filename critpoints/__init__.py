@@ -41,7 +41,37 @@ _HOMES = {
     "wilson_interval": "critpoints.statistics",
 }
 _MODULES = ("activations", "curvature", "errors", "plots", "statistics", "study", "symmetry", "testing", "verdict")
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "EpsilonSweep",
+    "Escape",
+    "Evidence",
+    "InvalidArgument",
+    "InvalidData",
+    "Kind",
+    "Objective",
+    "Refinement",
+    "SecondOrder",
+    "Status",
+    "TeacherStudent",
+    "Training",
+    "TwoLayerObjective",
+    "Verdict",
+    "Verdicts",
+    "__version__",
+    "check_objective",
+    "classify",
+    "escape",
+    "get_activation",
+    "negative_eigenvalue_causes",
+    "raw_spectrum",
+    "refine",
+    "settle",
+    "sweep_epsilon",
+    "train",
+    "wilson_interval",
+]
 
 if TYPE_CHECKING:
     from critpoints.activations import ACTIVATIONS, Activation, get_activation

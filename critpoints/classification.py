@@ -180,14 +180,12 @@ def _merge(first: Refinement, again: Refinement, rows: list[int]) -> Refinement:
     parts: dict[str, Any] = {}
     for name, value in first.__dict__.items():
         if isinstance(value, Tensor):
-            value = value.clone()
-            later = getattr(again, name)
-            value[rows] = value[rows] + later if name in ("iterations", "evaluations") else later
-        parts[name] = value
+            parts[name], later = value.clone(), getattr(again, name)
+            parts[name][rows] = value[rows] + later if name in ("iterations", "evaluations") else later
     status = list(first.status)
     for row, later in zip(rows, again.status, strict=True):
         status[row] = later if later.is_critical else status[row]  # why it stopped at first says more
-    return Refinement(**(parts | {"status": tuple(status)}))
+    return Refinement(**parts, status=tuple(status))
 
 
 def _by_spectrum(theta: Tensor, spectrum: Spectrum, row: int, status: Status | None, known: float | None) -> Verdict:
@@ -235,8 +233,8 @@ def _kind(theta: Tensor, spectrum: Spectrum, row: int, status: Status | None, kn
     if known is not None and loss - known <= 1e-20 + 1e-12 * abs(known):
         return Kind.GLOBAL_MINIMUM, f"the loss {loss:.1e} is the known optimum to rounding, at a nondegenerate minimum"
     return Kind.STRICT_MINIMUM, (
-        f"gradient norm {norm:.1e}, smallest eigenvalue {lowest:.2e} beyond its rounding {spectrum.noise_floor[row]:.0e}, "
-        f"Newton step {step:.0e}, loss {loss:.3e}"
+        f"gradient norm {norm:.1e}, smallest eigenvalue {lowest:.2e} with a rounding error of "
+        f"{spectrum.noise_floor[row]:.0e}, Newton step {step:.0e}, loss {loss:.3e}"
     )
 
 

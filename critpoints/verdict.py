@@ -96,7 +96,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Verdicts on a batch of points; supports len, indexing and iteration. Attributes as in ``Verdict``, batch first."""
+    """Verdicts on a batch of points; supports len, indexing and iteration. Attributes of ``Verdict``, batch first."""
 
     kind: tuple[Kind, ...]
     index: Tensor

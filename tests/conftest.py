@@ -1,5 +1,6 @@
 """What holds for every test: one thread a process, no display, reproducible examples."""
 
+import pytest
 import os
 
 # Numba, BLAS and torch read these once, when they are first imported, so nothing that imports them may come before.
@@ -13,3 +14,12 @@ from hypothesis import settings  # noqa: E402
 # The same examples in every run, and no deadline: the first example of a kernel pays for its compilation.
 settings.register_profile("critpoints", derandomize=True, deadline=None)
 settings.load_profile("critpoints")
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """The seed study's problem and 16 width-5 students after 6000 steps; not to be written to."""
+    import critpoints as cp
+
+    problem = cp.TeacherStudent.grid()
+    return problem, cp.train(problem, problem.init(5, range(16)), steps=6000).theta

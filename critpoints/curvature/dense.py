@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -62,7 +63,8 @@ class TrustRegionSteps:
     on_boundary: Tensor
 
 
-_rowwise = numba.njit(error_model="numpy", cache=True)
+_rowwise: Any = numba.njit(error_model="numpy", cache=True)
+_driver: Any = numba.njit(parallel=True, error_model="numpy", cache=True)
 
 
 @_rowwise
@@ -132,7 +134,7 @@ def _solve_row(g, values, radius, step):
     return True
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@_driver
 def _solve_rows(gradient, values, vectors, radius, step, reduction, boundary):
     n_rows, n = gradient.shape
     for row in numba.prange(n_rows):
@@ -171,7 +173,7 @@ def newton_steps(gradient: Tensor, system: Eigensystem, cutoff: Tensor) -> Tenso
     return torch.from_numpy(step).to(gradient.device)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@_driver
 def _newton_rows(gradient, values, vectors, cutoff, step):
     n_rows, n = gradient.shape
     for row in numba.prange(n_rows):

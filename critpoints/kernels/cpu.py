@@ -7,6 +7,7 @@ bit-identical alone, in any batch, and on any number of threads.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -21,8 +22,8 @@ from critpoints.kernels.types import AdamRun, Derivatives
 BLOCK = 432  # samples a block: the buffers of a width-5 student then fit a 48 KiB first-level cache
 _FAILED = 1
 
-_function = numba.njit(error_model="numpy", cache=True)
-_driver = numba.njit(parallel=True, error_model="numpy", cache=True)
+_function: Any = numba.njit(error_model="numpy", cache=True)
+_driver: Any = numba.njit(parallel=True, error_model="numpy", cache=True)
 
 
 @_function

@@ -8,6 +8,7 @@ the exponent put in as bits. Every function here is a plain loop that vectorises
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -24,8 +25,8 @@ TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
 ONE_OVER_SQRT_2 = 1 / math.sqrt(2)
 ONE_OVER_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 
-_inline = numba.njit(inline="always", error_model="numpy")
-_block = numba.njit(error_model="numpy", cache=True)
+_inline: Any = numba.njit(inline="always", error_model="numpy")
+_block: Any = numba.njit(error_model="numpy", cache=True)
 
 
 @_inline

@@ -18,9 +18,10 @@ from numba.extending import intrinsic
 _VECTOR = 8  # doubles a vector register holds on the widest current CPUs; narrower ones use several registers
 _VECTORS = 2  # independent sums, to hide the latency of the multiply-add
 _I64 = ir.IntType(64)
+_intrinsic: Any = intrinsic  # its result is called with one argument less than the function has
 
 
-@intrinsic
+@_intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c with one rounding."""
 
@@ -30,7 +31,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return types.float64(types.float64, types.float64, types.float64), codegen
 
 
-@intrinsic
+@_intrinsic
 def as_float(typingctx: Any, bits: Any) -> Any:
     """The double with these 64 bits."""
 
@@ -40,7 +41,7 @@ def as_float(typingctx: Any, bits: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
-@intrinsic
+@_intrinsic
 def as_bits(typingctx: Any, value: Any) -> Any:
     """The 64 bits of a double."""
 
@@ -50,7 +51,7 @@ def as_bits(typingctx: Any, value: Any) -> Any:
     return types.int64(types.float64), codegen
 
 
-@intrinsic
+@_intrinsic
 def dot(typingctx: Any, a: Any, b: Any, n: Any) -> Any:
     """sum_i a[i] * b[i] for i < n; n a multiple of 16, both arrays contiguous float64."""
     signature = types.float64(a, b, types.int64)

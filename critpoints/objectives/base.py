@@ -96,9 +96,7 @@ class Objective:
             for p in range(point.shape[-1]):
                 column = None
                 if gradient.requires_grad:
-                    (column,) = torch.autograd.grad(
-                        gradient[..., p].sum(), point, retain_graph=True, allow_unused=True
-                    )
+                    (column,) = torch.autograd.grad(gradient[..., p].sum(), point, retain_graph=True, allow_unused=True)
                 columns.append(torch.zeros_like(point) if column is None else column)
         hessian = torch.stack(columns, dim=-1)
         return 0.5 * (hessian + hessian.mT)
@@ -110,7 +108,7 @@ class Objective:
         hessian = self.hessian(theta)
         # First-order rounding of theta itself plus that of the loss' own terms, in the absence of their sizes.
         eps = torch.finfo(self.dtype).eps
-        noise = eps * (hessian.abs() @ theta.abs().unsqueeze(-1)).squeeze(-1).norm(dim=-1)
+        noise = eps * (hessian.abs() * theta.abs().unsqueeze(-2)).sum(-1).norm(dim=-1)
         return SecondOrder(loss, gradient, hessian, noise + eps * gradient.abs().amax(-1))
 
     def advance_adam(self, run: AdamRun, schedule: Tensor, betas: tuple[float, float], eps: float) -> None:

@@ -169,7 +169,7 @@ class LimitObjective(Objective):
         ordinary: tuple[Array, Array],
         gated: tuple[Array, Array, Array],
     ) -> None:
-        """Adds 2 sum_i q_i e_i D2 f_i: the blocks of each neuron, and centre-centre, centre-c, centre-gate of a pair."""
+        """Adds 2 sum_i q_i e_i D2 f_i: a block a neuron, and centre-centre, centre-c, centre-gate of a pair."""
         d, o, pairs = x.shape[1], self.shape.ordinary, self.shape.pairs
         first_a, first_centre = o * d, o * (d + 1)
         first_gate, first_c = first_centre + pairs * d, first_centre + 2 * pairs * d

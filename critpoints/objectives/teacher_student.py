@@ -23,7 +23,7 @@ class TeacherStudent(TwoLayerObjective):
         x: inputs, (N, d).
         teacher: the teacher's parameters in the flat layout of ``TwoLayerObjective``, (P*,).
         activation: of teacher and students.
-        **options: as for ``TwoLayerObjective`` (``sample_weight``, ``scale``, biases, ``mirror``, ``dtype``, ``device``).
+        **options: as for ``TwoLayerObjective`` (weights, ``scale``, biases, ``mirror``, ``dtype``, ``device``).
 
     Attributes:
         teacher: (P*,), the parameters of the teacher.
@@ -89,7 +89,7 @@ class TeacherStudent(TwoLayerObjective):
         """Initial students, (S, P) float64: row i depends on the width and on seeds[i] alone.
 
         Args:
-            scheme: ``xavier_uniform``, ``xavier_normal`` (Glorot & Bengio 2010, both layers, biases zero) or ``normal``.
+            scheme: ``xavier_uniform``, ``xavier_normal`` (Glorot & Bengio 2010, both layers, no biases) or ``normal``.
 
         Raises:
             InvalidArgument: a width below 1, no seeds, a negative seed, an unknown scheme.

@@ -40,7 +40,7 @@ def _as_data(name: str, value: object, ndim: int, dtype: torch.dtype, device: to
 
 
 class TwoLayerObjective(Objective):
-    """L(theta) = scale * sum_i q_i (f(x_i) - y_i)^2, f(x) = sum_k a_k s(w_k . x) (+ b); no factor 1/2 unless in ``scale``.
+    """L(theta) = scale * sum_i q_i (f(x_i) - y_i)^2, f(x) = sum_k a_k s(w_k . x) (+ b); any 1/2 is in ``scale``.
 
     One objective serves students of every width: a row of ``theta`` with P = m (d + 1) entries (plus one with an
     output bias) is a student of width m. q_i = 1/N without ``sample_weight``; with it q_i = weight_i / sum(weights),
@@ -113,9 +113,7 @@ class TwoLayerObjective(Objective):
         """The data as the kernels read them."""
         weights = self.scale * self.sample_weight
         mirror = self.mirror and not self.hidden_bias
-        return prepare(
-            self.features, self.y, weights, self.activation, output_bias=self.output_bias, mirror=mirror
-        )
+        return prepare(self.features, self.y, weights, self.activation, output_bias=self.output_bias, mirror=mirror)
 
     @property
     def n_inputs(self) -> int:

@@ -1,1 +1,24 @@
-"""Matplotlib figures; every function returns a Figure."""
+"""Matplotlib figures; every function returns a Figure and leaves pyplot, its state and the user's settings alone.
+
+Save one with ``figure.savefig(path)``. Arrays may be torch tensors (on any device) or anything NumPy can read. Values
+that are not finite are left out and counted in the legend.
+"""
+
+from critpoints.plots.channel import channel_profile
+from critpoints.plots.escape import epsilon_sweep
+from critpoints.plots.kinds import eigenvalues_along_line, kinds_per_width
+from critpoints.plots.neurons import neurons_over_teacher
+from critpoints.plots.spectrum import smallest_eigenvalue_against_loss, smallest_eigenvalue_histogram
+from critpoints.plots.style import KIND_STYLES, KindStyle
+
+__all__ = [
+    "KIND_STYLES",
+    "KindStyle",
+    "channel_profile",
+    "eigenvalues_along_line",
+    "epsilon_sweep",
+    "kinds_per_width",
+    "neurons_over_teacher",
+    "smallest_eigenvalue_against_loss",
+    "smallest_eigenvalue_histogram",
+]

@@ -87,7 +87,7 @@ class EpsilonSweep:
 
 
 def gaussian_directions(n_parameters: int, seeds: Sequence[int], attempt: int, *, normalised: bool) -> Tensor:
-    """Gaussian vectors, (S, P), a function of each row's seed and the attempt alone; of length one if ``normalised``."""
+    """Gaussian vectors, (S, P), a function of each seed and the attempt alone; of length one if ``normalised``."""
     rows = []
     for seed in seeds:
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(int(seed), spawn_key=(0xE5C, attempt))))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.integrate import BDF, OdeSolver, Radau
+from scipy.integrate import BDF, Radau
 from torch import Tensor
 
 from critpoints.curvature.dense import row_norm
@@ -15,7 +16,7 @@ from critpoints.errors import InvalidArgument, Status
 from critpoints.objectives.base import Objective
 from critpoints.solvers.base import Callback
 
-INTEGRATORS: dict[str, type[OdeSolver]] = {"bdf": BDF, "radau": Radau}
+INTEGRATORS: dict[str, Any] = {"bdf": BDF, "radau": Radau}
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,9 @@ class TrustRegionNewton:
         mark(state["growing"] >= self.patience, Status.GROWING_NORM)
         # Neither the loss nor the gradient can be improved: shrink the radius until a step would be nil.
         state["radius"] = torch.where(refused, 0.25 * state["radius"], state["radius"])
-        mark(state["radius"] <= 1e-14 * (1 + length), Status.VALLEY)
+        stuck = state["radius"] <= 1e-14 * (1 + length)
+        mark(stuck & (state["growing"] > 0), Status.GROWING_NORM)
+        mark(stuck, Status.VALLEY)
         return state | {"status": status}
 
     def finish(self, state: State) -> Tensor:

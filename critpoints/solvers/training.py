@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +29,8 @@ class Training:
         theta: (S, P).
         loss: (S,).
         gradient_norm: (S,).
-        status: of each row: RUNNING (all steps done; nothing is claimed), CONVERGED (gradient flow alone) or NON_FINITE,
-            which keeps the last finite parameters.
+        status: of each row: RUNNING (all steps done, nothing is claimed), CONVERGED (gradient flow alone) or
+            NON_FINITE, which keeps the last finite parameters.
         steps: Adam steps, or the most steps that a row's integrator took.
         trajectory: (T, S, P) snapshots, or None.
         trajectory_steps: the step, or the flow's time, of each snapshot.
@@ -114,14 +114,6 @@ def _check(lr: float, steps: int, betas: tuple[float, float], eps: float, record
     require(record >= 0, f"record must be at least 0, got {record}")
 
 
-@overload
-def train(problem: Objective, theta0: Tensor, **options: Any) -> Training: ...
-
-
-@overload
-def train(problem: Objective, theta0: Mapping[int, Tensor], **options: Any) -> dict[int, Training]: ...
-
-
 def train(
     problem: Objective,
     theta0: Tensor | Mapping[int, Tensor],
@@ -135,7 +127,7 @@ def train(
     time: float = 1e7,
     record: int = 0,
     callback: Callback | None = None,
-) -> Training | dict[int, Training]:
+) -> Any:
     """Trains every row of ``theta0`` on the full data.
 
     Args:
@@ -148,11 +140,16 @@ def train(
         record: snapshots to keep of each row, log-spaced in the steps; 0 for none.
         callback: callback(done, total), called between chunks of steps; an exception in it ends the training.
 
+    Returns:
+        A ``Training``, or a dictionary from width to ``Training``.
+
     Raises:
         InvalidArgument: an option out of range, an unknown method, parameters that do not fit.
     """
     if isinstance(theta0, Mapping):
-        options = dict(lr=lr, steps=steps, schedule=schedule, betas=betas, eps=eps, time=time, record=record)
+        options: dict[str, Any] = dict(
+            lr=lr, steps=steps, schedule=schedule, betas=betas, eps=eps, time=time, record=record
+        )
         blocks = {width: problem.validate(rows) for width, rows in theta0.items()}
         return {width: train(problem, b, method=method, callback=callback, **options) for width, b in blocks.items()}
     _check(lr, steps, betas, eps, record)

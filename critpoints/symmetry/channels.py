@@ -51,7 +51,7 @@ class Group:
     def shape(self, width: int, *, output_bias: bool, reflection: float | None) -> LimitShape:
         """The limit network that the group leads to."""
         flipped = any(sign < 0 for _, _, sign in self.pairs)
-        constant = output_bias or bool(reflection) and (flipped or bool(self.at_zero))
+        constant = output_bias or (bool(reflection) and (flipped or bool(self.at_zero)))
         return LimitShape(width - len(self.members()), len(self.pairs), constant, bool(self.at_zero))
 
 

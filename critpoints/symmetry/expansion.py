@@ -25,7 +25,7 @@ def count_subspaces_G(r: int, m: int) -> int:
     """G(r, m) = sum over k_1 + .. + k_r = m, k_t >= 1, of m!/(k_1! .. k_r!) = r! S(m, r): the surjections of m on r.
 
     The number of critical subspaces of width m that an irreducible critical point of width r induces, its permutations
-    among them (Simsek et al. 2021, proposition 4.3).
+    among them (Simsek et al. 2021).
 
     Raises:
         InvalidArgument: r or m negative.
@@ -40,8 +40,8 @@ def count_subspaces_G(r: int, m: int) -> int:
 def count_subspaces_T(r: int, m: int) -> int:
     """T(r, m) = sum over u of C(m, u) G(r, m - u) Bell(u), u the number of zero-type neurons.
 
-    The number of subspaces of zero loss of students of width m, for a teacher of width r (Simsek et al. 2021,
-    theorem 4.2). Reflections of the neurons are not counted.
+    The number of subspaces of zero loss of students of width m, for a teacher of width r (Simsek et al. 2021).
+    Reflections of the neurons are not counted.
 
     Raises:
         InvalidArgument: r or m negative.
@@ -95,17 +95,16 @@ def count_isolated_minima(
 
     Let s = k/2 + t with t odd, and let 1 and the t(w_i . x) be linearly independent for distinct w_i != 0 modulo sign,
     as they are for the sigmoid on enough data. A student with neurons (v_j, b_j) has the teacher's function exactly if
-    on each line +-w_i of the teacher its signed output weights sum to a_i, on every other line to 0, and, unless k = 0
-    or there is an output bias, if sum_j b_j = sum_i a_i =: A (k/2 times that is the output at the centre). On a line
-    of its own, or with b_j = 0, some v_j is free; otherwise the b_j solve these r or r + 1 equations, and are isolated
-    only if there are no more of them than equations. Let F be a set of reflected neurons, S_F its sum of the a_i, and
-    Z the number of the F with S_F = 0. Then there are
+    its signed output weights sum to a_i on each line +-w_i of the teacher and to 0 on any other (v = 0 is on none), and
+    if sum_j b_j = sum_i a_i, unless k = 0 or an output bias makes this sum irrelevant (k/2 times it is the output at
+    the centre). Neurons on other lines, or with b_j = 0, can turn. Without such neurons a point is isolated if and only
+    if the r or r + 1 equations determine the b_j, so there are no more neurons than equations. Let F be a set of
+    reflected neurons, S_F the sum of their a_i, and Z the number of sets with S_F = 0. Then there are
 
-    - at width r: one neuron on every line, S_F = 0 because of A: r! Z points (r! 2^r if A does not matter, r! without
-      reflection);
-    - at width r + 1, where A matters: (r + 1)! times 2^r - Z with a constant neuron, b = 2 S_F != 0, and
-      r (2^(r-1) - Z) with an antipodal pair on line i, b = a_i + S_F on +w_i and S_F on -w_i, both nonzero, F a set of
-      other neurons. A hidden bias makes the constant neuron one of a curve, not isolated;
+    - at width r, one neuron on every line: r! Z points (r! 2^r if the sum is irrelevant, r! without reflection);
+    - at width r + 1, unless the sum is irrelevant: (r + 1)! times 2^r - Z with a constant neuron (v = 0, b = 2 S_F, not
+      zero), and (r + 1)! times r (2^(r-1) - Z) with an antipodal pair (b = a_i + S_F on w_i and S_F on -w_i, neither
+      zero, F without i). With a hidden bias, the constant neuron is one of a curve and not isolated;
     - at other widths none.
 
     Args:
@@ -171,7 +170,8 @@ def expand(
     require(width >= r, f"width must be at least that of theta, {r}, got {width}")
     if copies is None and zero_groups is None:
         copies, zero_groups = _random_sizes(r, width - r, rng)
-    copies, zero_groups = list(copies or [1] * r), list(zero_groups or [])
+    copies = [1] * r if copies is None else list(copies)
+    zero_groups = [] if zero_groups is None else list(zero_groups)
     sizes = copies + zero_groups
     require(
         len(copies) == r and min(sizes) >= 1 and sum(sizes) == width,

@@ -5,7 +5,8 @@ With s(-z) = k - s(z), reflecting the neurons of a set F changes f by the consta
 - always for an odd activation (k = 0), and with an output bias, which takes the constant up: b -> b + k sum_F a;
 - exactly when sum_F a = 0 otherwise: for the sigmoid without output bias it depends on the point. Such an element
   keeps f at this point, not around it. It maps a critical point to a critical point only where the mean residual is
-  zero (at zero loss, for example), and changes the spectrum of the Hessian even there.
+  zero (at zero loss; or with data and labels symmetric under x -> -x, where sum_k a_k is that of the teacher), and
+  changes the spectrum of the Hessian even there.
 
 For an activation without reflection the group is that of the permutations. Left out are the continuous rescaling of
 ReLU neurons, and reflections paid for by the output weight of a constant neuron (w = 0, a -> a + 2 sum_F a): they keep
@@ -88,12 +89,11 @@ def flips_are_free(problem: TwoLayerObjective) -> bool:
     return k is not None and (k == 0 or problem.output_bias)
 
 
-def is_admissible(
-    problem: TwoLayerObjective, element: GroupElement, theta: Tensor, tol: float = TOLERANCE
-) -> bool:
-    """Whether ``element`` keeps the function of the students ``theta`` (*b, P): |sum_F a| <= tol sqrt(m) if that matters.
+def is_admissible(problem: TwoLayerObjective, element: GroupElement, theta: Tensor, tol: float = TOLERANCE) -> bool:
+    """Whether ``element`` keeps the function of all students ``theta`` (*b, P).
 
-    The factor sqrt(m) is what a perturbation of the parameters of norm ``tol`` can change the sum by.
+    Where reflections are not free that means |sum_F a| <= tol sqrt(m) for the set F of reflected neurons: a
+    perturbation of the parameters of norm ``tol`` can change the sum by that much.
     """
     if not any(element.flips) or flips_are_free(problem):
         return True
@@ -133,7 +133,10 @@ def apply(problem: TwoLayerObjective, element: GroupElement, theta: Tensor, tol:
 
 
 def zero_sum_sets(weights: np.ndarray, tol: float) -> np.ndarray:
-    """All subsets of n numbers with a sum within ``tol`` of zero, one a row of an (n_sets, n) mask; the empty one first.
+    """All subsets of n numbers with a sum within ``tol`` of zero, as rows of a mask (n_sets, n); the empty one first.
+
+    Raises:
+        InvalidArgument: more than 24 numbers.
 
     >>> len(zero_sum_sets(np.array([1.0, -1.0, 1.0, -1.0]), 1e-9))
     6
