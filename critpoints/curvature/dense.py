@@ -101,6 +101,16 @@ def _shift(g, values, radius):
 
 
 @_rowwise
+def _boundary_step(g, values, mu, gap, step):
+    """-(Lambda + mu)^-1 g where Lambda + mu exceeds ``gap``, 0 elsewhere; returns the squared length."""
+    length = 0.0
+    for i in range(len(g)):
+        step[i] = -g[i] / (values[i] + mu) if values[i] + mu > gap else 0.0
+        length += step[i] ** 2
+    return length
+
+
+@_rowwise
 def _solve_row(g, values, radius, step):
     """Global minimiser of g.p + p.Lambda.p/2 over |p| <= radius in the eigenbasis; returns whether the radius binds."""
     n = len(g)
@@ -108,30 +118,30 @@ def _solve_row(g, values, radius, step):
         for i in range(n):
             step[i] = -g[i] / values[i]
         return False
-    # The hard case: g has no component along the lowest eigenvectors, so mu = -values[0] leaves |p| < radius and
-    # the rest of the radius goes along the lowest eigenvector, either way (Nocedal & Wright, section 4.3).
     low = max(0.0, -values[0])
     gap = 1e-13 * max(abs(values[0]), abs(values[n - 1]))
     largest = 0.0
     for i in range(n):
         largest = max(largest, abs(g[i]))
-    hard, length = True, 0.0
+    hard = True
     for i in range(n):
-        if values[i] + low > gap:
-            step[i] = -g[i] / (values[i] + low)
-            length += step[i] ** 2
-        else:
-            step[i] = 0.0
-            hard = hard and abs(g[i]) <= 1e-14 * largest
-    if hard and length <= radius * radius:
-        if values[0] < 0.0:
-            step[0] += math.copysign(math.sqrt(radius * radius - length), -g[0])
+        hard = hard and (values[i] + low > gap or abs(g[i]) <= 1e-14 * largest)
+    if not hard:
+        mu = _shift(g, values, radius)
+        length = _boundary_step(g, values, mu, 0.0, step)
+        if math.sqrt(length) <= (1 + 1e-6) * radius:
             return True
-        return False
-    mu = _shift(g, values, radius)
-    for i in range(n):
-        step[i] = -g[i] / (values[i] + mu)
-    return True
+        # mu is -values[0] to the last bit: as good as the hard case
+    # The hard case: g has no component along the lowest eigenvectors, so mu = -values[0] leaves |p| < radius and
+    # the rest of the radius goes along the lowest eigenvector, either way (Nocedal & Wright, section 4.3).
+    length = _boundary_step(g, values, low, gap, step)
+    if length > radius * radius:
+        _boundary_step(g, values, _shift(g, values, radius), 0.0, step)
+        return True
+    if values[0] < 0.0 or not hard:
+        step[0] += math.copysign(math.sqrt(radius * radius - length), -g[0])
+        return True
+    return False
 
 
 @_driver

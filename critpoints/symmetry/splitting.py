@@ -72,7 +72,7 @@ def inertia(values: Tensor, floor: float) -> Inertia:
     return Inertia(negative, len(values) - negative - positive, positive)
 
 
-def split(problem: TwoLayerObjective, theta: Tensor, neuron: int, shares: Tensor) -> Tensor:
+def split(problem: TwoLayerObjective, theta: Tensor, neuron: int, shares: Sequence[float]) -> Tensor:
     """``theta`` (P,) with ``neuron`` split into len(shares) copies that carry these fractions of its output weight.
 
     The copies take the neuron's place, in order.
@@ -81,13 +81,12 @@ def split(problem: TwoLayerObjective, theta: Tensor, neuron: int, shares: Tensor
         InvalidArgument: the fractions do not add up to one.
     """
     theta = problem.validate(theta)
-    shares = torch.as_tensor(shares, dtype=theta.dtype)
-    require(abs(float(shares.sum()) - 1) < 1e-12, f"shares must add up to 1, got {float(shares.sum())}")
+    require(abs(sum(shares) - 1) < 1e-12, f"shares must add up to 1, got {sum(shares)}")
     w, a = problem.split(theta)
     copies = torch.ones(len(a), dtype=torch.int64)
     copies[neuron] = len(shares)
     w, a = w.repeat_interleave(copies, 0), a.repeat_interleave(copies)
-    a[neuron : neuron + len(shares)] *= shares
+    a[neuron : neuron + len(shares)] *= torch.tensor(shares, dtype=theta.dtype)
     bias = theta[-1:] if problem.output_bias else theta[:0]
     return torch.cat([w.flatten(), a, bias])
 
@@ -95,7 +94,7 @@ def split(problem: TwoLayerObjective, theta: Tensor, neuron: int, shares: Tensor
 def saddle_line(problem: TwoLayerObjective, point: Tensor, neuron: int, mu: Tensor) -> Tensor:
     """Points of the line on which ``neuron`` of ``point`` (P,) is split into (mu, 1 - mu): (len(mu), P + d + 1)."""
     mu = torch.atleast_1d(torch.as_tensor(mu, dtype=torch.float64))
-    return torch.stack([split(problem, point, neuron, torch.stack([m, 1 - m])) for m in mu])
+    return torch.stack([split(problem, point, neuron, (m, 1 - m)) for m in mu.tolist()])
 
 
 def predicted_inertia(problem: TwoLayerObjective, point: Tensor, splits: Mapping[int, Sequence[float]]) -> Inertia:

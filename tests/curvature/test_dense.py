@@ -34,7 +34,9 @@ def least_on_circle(matrix, gradient, radius):
 
     angles = np.linspace(0, 2 * np.pi, 721)
     best = min(angles, key=on_circle)
-    value = minimize_scalar(on_circle, bounds=(best - 0.01, best + 0.01), method="bounded", options={"xatol": 1e-12}).fun
+    value = minimize_scalar(
+        on_circle, bounds=(best - 0.01, best + 0.01), method="bounded", options={"xatol": 1e-12}
+    ).fun
     inside = torch.linalg.lstsq(matrix, -gradient.unsqueeze(-1)).solution.squeeze(-1)
     if float(inside.norm()) <= radius and float(torch.linalg.eigvalsh(matrix)[0]) > 0:
         value = min(value, model(matrix, gradient, inside))

@@ -55,7 +55,12 @@ def test_the_sweep_shows_the_transition_at_a_saddle_and_none_at_a_minimum():
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [({"method": "jump"}, "method"), ({"epsilon": 0.0}, "epsilon"), ({"tries": 0}, "tries"), ({"seeds": [1, 2]}, "seeds")],
+    [
+        ({"method": "jump"}, "method"),
+        ({"epsilon": 0.0}, "epsilon"),
+        ({"tries": 0}, "tries"),
+        ({"seeds": [1, 2]}, "seeds"),
+    ],
 )
 def test_bad_options_name_the_argument(options, name):
     with pytest.raises(cp.InvalidArgument, match=name):
