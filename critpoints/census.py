@@ -1,0 +1,183 @@
+"""From many verdicts to distinct critical points: orbits, counts, intervals, one representative each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from critpoints.objectives.limit import LimitObjective, LimitShape
+from critpoints.objectives.two_layer import TwoLayerObjective
+from critpoints.statistics import wilson_interval
+from critpoints.symmetry.canonical import group_points, same_orbit
+from critpoints.verdict import Kind, Verdict, Verdicts
+
+TOLERANCE = 1e-6  # distance modulo the group; refined points are accurate to 1e-8 and better
+FUNCTION_TOLERANCE = 1e-6  # largest difference of the outputs of one limit network, found from two students
+
+_ISOLATED = (Kind.STRICT_MINIMUM, Kind.STRICT_SADDLE, Kind.DEGENERATE_SADDLE, Kind.STRICT_MAXIMUM)
+
+
+@dataclass(frozen=True)
+class CensusEntry:
+    """One distinct critical point, or the end of one channel.
+
+    Attributes:
+        kind: of its members.
+        type: the class of a global minimum, the network at a channel's end, or how a point is symmetry-induced.
+        loss: of the representative; the limit's for a channel.
+        smallest_eigenvalue: of the representative's Hessian; of the limit network's for a channel, of the smaller
+            student's for a split point.
+        index, level: as in ``Verdict``.
+        count, fraction, wilson95: rows that ended there.
+        rows: their numbers.
+        representative: (P,), the member with the smallest gradient.
+    """
+
+    kind: Kind
+    type: str
+    loss: float
+    smallest_eigenvalue: float
+    index: int
+    level: int | None
+    count: int
+    fraction: float
+    wilson95: tuple[float, float]
+    rows: tuple[int, ...]
+    representative: Tensor
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        parts = dict(self.__dict__)
+        parts |= {"kind": self.kind.value, "wilson95": list(self.wilson95), "rows": list(self.rows)}
+        return parts | {"representative": self.representative.tolist()}
+
+
+@dataclass(frozen=True)
+class Census:
+    """The distinct critical points of a batch of verdicts, by kind and then by loss."""
+
+    entries: tuple[CensusEntry, ...]
+    total: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {"total": self.total, "entries": [entry.to_dict() for entry in self.entries]}
+
+
+def take_census(problem: TwoLayerObjective, verdicts: Verdicts) -> Census:
+    """Counts the distinct critical points among ``verdicts``, modulo the symmetry group.
+
+    Isolated points are matched by alignment modulo the group, split points by the smaller student, channels by the
+    function that the limit network computes, global minima by the type of their stratum. Data that are mirrored with
+    y(-x) = -y(x) add one symmetry of the loss, (w, a) -> (-w, -a) for all neurons at once, which is divided out too.
+    Undecided rows are counted in ``total`` alone.
+    """
+    groups: list[tuple[str, list[int]]] = []
+    for kind in Kind:
+        rows = [row for row, verdict in enumerate(verdicts) if verdict.kind is kind]
+        if rows and kind is not Kind.UNDECIDED:
+            groups += _groups(problem, kind, verdicts, rows)
+    entries = [_entry(kind_of, rows, verdicts) for kind_of, rows in groups]
+    order = list(Kind)
+    entries.sort(key=lambda entry: (order.index(entry.kind), entry.loss, -entry.count))
+    return Census(tuple(entries), len(verdicts))
+
+
+def _groups(
+    problem: TwoLayerObjective, kind: Kind, verdicts: Verdicts, rows: list[int]
+) -> list[tuple[str, list[int]]]:
+    figures = {row: verdicts.evidence[row].figures for row in rows}
+    if kind is Kind.GLOBAL_MINIMUM:
+        return _by_key(rows, lambda row: ", ".join(figures[row].get("types", ["matched by loss"])))
+    result = []
+    if kind is Kind.CHANNEL:
+        for name, members in _by_key(rows, lambda row: _describe(figures[row])):
+            result += [(name, group) for group in _by_function(problem, members, figures)]
+        return result
+    split_width = {row: figures[row].get("effective_width") for row in rows}
+    for width, members in _by_key(rows, lambda row: str(split_width[row] or "")):
+        points = [
+            torch.tensor(figures[row]["reduced_theta"], dtype=torch.float64) if width else verdicts.theta[row]
+            for row in members
+        ]
+        name = f"split of width {width}" if width else "isolated" if kind in _ISOLATED else "not isolated"
+        result += [(name, group) for group in _by_orbit(problem, torch.stack(points), members)]
+    return result
+
+
+def _by_key(rows: Sequence[int], key: Callable[[int], str]) -> list[tuple[str, list[int]]]:
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return list(found.items())
+
+
+def _is_odd(problem: TwoLayerObjective) -> bool:
+    """Whether the loss is invariant under the reflection of all neurons at once."""
+    samples = problem.samples
+    return samples.halved and not problem.output_bias and abs(samples.shift) <= 1e-14
+
+
+def _by_orbit(problem: TwoLayerObjective, points: Tensor, rows: list[int]) -> list[list[int]]:
+    labels = group_points(problem, points, TOLERANCE).tolist()
+    orbits: list[tuple[Tensor, list[int]]] = []
+    for label in dict.fromkeys(labels):
+        members = [i for i, other in enumerate(labels) if other == label]
+        point = points[members[0]]
+        twin = next((o for o in orbits if _is_odd(problem) and same_orbit(problem, -point, o[0], TOLERANCE)), None)
+        if twin is not None:
+            twin[1].extend(rows[i] for i in members)
+        else:
+            orbits.append((point, [rows[i] for i in members]))
+    return [sorted(members) for _, members in orbits]
+
+
+def _by_function(problem: TwoLayerObjective, rows: list[int], figures: dict[int, dict[str, Any]]) -> list[list[int]]:
+    groups: list[tuple[Tensor, list[int]]] = []
+    for row in rows:
+        objective = LimitObjective(problem, LimitShape(**figures[row]["limit_shape"]))
+        output = objective.predict(torch.tensor(figures[row]["limit_theta"], dtype=torch.float64))
+        if _is_odd(problem):  # the reflection of all neurons turns f into f minus twice its mean
+            mean = (problem.sample_weight * output).sum()
+            output = torch.cat([output - mean, mean.abs()[None]])
+        for centre, members in groups:
+            if float((output - centre).abs().max()) <= FUNCTION_TOLERANCE:
+                members.append(row)
+                break
+        else:
+            groups.append((output, [row]))
+    return [members for _, members in groups]
+
+
+def _describe(figures: dict[str, Any]) -> str:
+    """The network at the end of a channel, in words."""
+    shape = figures["limit_shape"]
+    parts = [f"{shape['pairs']} gated"] if shape["pairs"] else []
+    parts += ["a linear unit"] if shape["linear"] else []
+    parts += ["a constant"] if shape["constant"] else []
+    split = " (split)" if "split_groups" in figures else ""
+    return f"{shape['ordinary']} neurons + {' + '.join(parts)}{split}"
+
+
+def _entry(name: str, rows: list[int], verdicts: Verdicts) -> CensusEntry:
+    members: list[Verdict] = [verdicts[row] for row in rows]
+    best = min(members, key=lambda verdict: verdict.gradient_norm)
+    figures = best.evidence.figures
+    smallest = figures.get("limit_smallest_eigenvalue", figures.get("reduced_smallest_eigenvalue"))
+    return CensusEntry(
+        kind=best.kind,
+        type=name,
+        loss=figures.get("limit_loss", best.loss),
+        smallest_eigenvalue=float(best.eigenvalues[0]) if smallest is None else smallest,
+        index=best.index,
+        level=best.level,
+        count=len(rows),
+        fraction=len(rows) / len(verdicts),
+        wilson95=wilson_interval(len(rows), len(verdicts)),
+        rows=tuple(rows),
+        representative=best.theta,
+    )
