@@ -38,12 +38,26 @@ _HOMES = {
     "settle": "critpoints.classification",
     "raw_spectrum": "critpoints.classification",
     "negative_eigenvalue_causes": "critpoints.classification",
+    "take_census": "critpoints.census",
+    "Census": "critpoints.census",
     "wilson_interval": "critpoints.statistics",
 }
-_MODULES = ("activations", "curvature", "errors", "plots", "statistics", "study", "symmetry", "testing", "verdict")
+_MODULES = (
+    "activations",
+    "census",
+    "curvature",
+    "errors",
+    "plots",
+    "statistics",
+    "study",
+    "symmetry",
+    "testing",
+    "verdict",
+)
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Census",
     "EpsilonSweep",
     "Escape",
     "Evidence",
@@ -69,12 +83,14 @@ __all__ = [
     "refine",
     "settle",
     "sweep_epsilon",
+    "take_census",
     "train",
     "wilson_interval",
 ]
 
 if TYPE_CHECKING:
     from critpoints.activations import ACTIVATIONS, Activation, get_activation
+    from critpoints.census import Census, take_census
     from critpoints.classification import classify, negative_eigenvalue_causes, raw_spectrum, settle
     from critpoints.errors import InvalidArgument, InvalidData, Status
     from critpoints.objectives.base import Objective, SecondOrder

@@ -1,0 +1,82 @@
+"""The figures of the commands, as PNG files named after the functions that draw them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .output import say
+
+if TYPE_CHECKING:
+    from critpoints.study.records import Row
+    from critpoints.study.store import Store
+
+DPI = 150
+
+
+def check_folder(folder: Path) -> None:
+    """Makes sure that figures can be written to a folder, without making it yet.
+
+    Raises:
+        OSError: they cannot.
+    """
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(existing, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def save_figure(figure: Any, folder: Path, name: str) -> None:
+    """Writes one figure, and its path on standard error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.png"
+    figure.savefig(path, dpi=DPI)
+    say(f"figure {path}")
+
+
+def save_study_figures(store: Store, problem: Any, widths: Iterable[int], seeds: Collection[int], folder: Path) -> None:
+    """The figures of each width of a study."""
+    for width in widths:
+        points = list(store.points(width, seeds))
+        _save_spectra(points, width, folder)
+        if hasattr(problem, "teacher") and problem.n_inputs == 2:
+            _save_neurons(points, problem, width, folder)
+
+
+def _save_spectra(points: list[Row], width: int, folder: Path) -> None:
+    from critpoints.plots.spectrum import smallest_eigenvalue_against_loss, smallest_eigenvalue_histogram
+
+    title = f"width {width}, {len(points)} seeds"
+    columns = {
+        name: [point[name] for point in points] for name in ("loss", "smallest_eigenvalue", "kind", "noise_floor")
+    }
+    against_loss = smallest_eigenvalue_against_loss(
+        columns["loss"],
+        columns["smallest_eigenvalue"],
+        columns["kind"],
+        noise_floor=columns["noise_floor"],
+        title=title,
+    )
+    save_figure(against_loss, folder, f"smallest_eigenvalue_against_loss-width-{width}")
+    raw = [point["trained_smallest_eigenvalue"] for point in points]
+    histogram = smallest_eigenvalue_histogram(raw, columns["smallest_eigenvalue"], title=title)
+    save_figure(histogram, folder, f"smallest_eigenvalue_histogram-width-{width}")
+
+
+def _save_neurons(points: list[Row], problem: Any, width: int, folder: Path) -> None:
+    """The lowest point of each kind."""
+    import torch
+
+    from critpoints.plots.neurons import neurons_over_teacher
+
+    for kind in sorted({point["kind"] for point in points}):
+        of_kind = [point for point in points if point["kind"] == kind and point["loss"] < float("inf")]
+        if of_kind:
+            point = min(of_kind, key=lambda point: point["loss"])
+            title = f"width {width}, seed {point['seed']}: {kind.replace('_', ' ')}"
+            figure = neurons_over_teacher(problem, torch.from_numpy(point["theta"]), title=title)
+            save_figure(figure, folder, f"neurons_over_teacher-width-{width}-{kind}")

@@ -1,0 +1,64 @@
+"""critpoints: the command, its groups of options, and what becomes of its errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from critpoints import __version__
+from critpoints.errors import CritpointsError
+
+from .classify import classify
+from .doctor import doctor
+from .escape import escape
+from .exit_codes import ExitCode, exit_code
+from .explain import explain
+from .export import export
+from .interruption import Interrupted, interruptible
+from .output import say
+from .show import show
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="critpoints")
+def cli() -> None:
+    """Find, refine and classify critical points of neural-network losses.
+
+    Exit codes: 0 done, 1 a claim failed or a check said no, 2 usage, 3 bad data or a study with another
+    specification, 4 store or input/output, 5 incomplete, 130 and 143 interrupted.
+    """
+
+
+for command in (classify, show, explain, escape, export, doctor):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with interruptible():
+        try:
+            return int(cli.main(arguments, prog_name="critpoints", standalone_mode=False, obj=arguments) or 0)
+        except Interrupted as interruption:
+            return interruption.exit_code
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            return ExitCode.USAGE
+        except click.ClickException as error:
+            say(f"error: {_one_line(error.format_message())}")
+            return ExitCode.USAGE
+        except (CritpointsError, OSError) as error:
+            say(f"error: {_one_line(_message(error))}")
+            return exit_code(error)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,86 @@
+"""Progress on standard error: a bar on a terminal, a line at the start and at the end elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from types import TracebackType
+
+from .output import say
+
+
+class Progress:
+    """A context manager whose ``update`` is the callback of ``run_study``."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.started, self.first, self.done, self.total = perf_counter(), 0.0, 0.0, 0
+        self.bar = None if quiet or not sys.stderr.isatty() else _make_bar()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return perf_counter() - self.started
+
+    def __enter__(self) -> Progress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def update(self, done: float, total: int, message: str) -> None:
+        """Points done of those wanted, and what is being done."""
+        if not self.total:
+            self._begin(done, total)
+        self.done, self.total = done, total
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, description=message)
+
+    def _begin(self, done: float, total: int) -> None:
+        self.first = done
+        if self.bar is not None:
+            self.task = self.bar.add_task("", total=total)
+        else:
+            say(f"{total - done:.0f} of {total} points to compute")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+        if kind is None:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        computed = self.done - self.first
+        if not self.total:
+            say("nothing to compute: all points are stored")
+        elif self.bar is None:
+            say(f"{computed:.0f} points in {self.seconds:.1f} s, {_short(computed / self.seconds)} a second")
+
+
+def _short(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _make_bar():
+    from rich.console import Console
+    from rich.progress import BarColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class Rate(TextColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{_short(60 * task.speed)}/min" if task.speed else "-")
+
+    return Bar(
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} points"),
+        Rate(""),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        speed_estimate_period=120,
+        refresh_per_second=4,
+        transient=True,
+    )

@@ -1,0 +1,142 @@
+"""From the name of a problem to the objective, and from a file to its initial students."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from critpoints.errors import DeviceUnavailable, InvalidArgument, InvalidData, require
+from critpoints.objectives.base import Objective
+from critpoints.objectives.teacher_student import INIT_SCHEMES, TeacherStudent
+from critpoints.study.initial import Initial, load_initial, n_parameters
+from critpoints.study.spec import GRID, StudySpec
+from critpoints.testing import check_objective
+
+
+def check_device(device: str) -> None:
+    """Makes sure that the device is there.
+
+    Raises:
+        DeviceUnavailable: it is not.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceUnavailable("device cuda was asked for, but torch finds no GPU here; use --device cpu")
+
+
+def resolve_problem(spec: StudySpec) -> Objective:
+    """The objective that a specification names.
+
+    Raises:
+        InvalidArgument: an unknown name, activation or scheme, or a function that returns no objective for the device.
+        DeviceUnavailable: the device is not there.
+        InvalidData: the source of the problem is not the one that the study was made with.
+    """
+    check_device(spec.device)
+    require(spec.scheme in INIT_SCHEMES, f"scheme must be one of {', '.join(INIT_SCHEMES)}, got {spec.scheme!r}")
+    dtype = getattr(torch, spec.dtype)
+    if spec.problem == GRID:
+        return TeacherStudent.grid(spec.activation or "sigmoid", dtype=dtype, device=spec.device)
+    function, code = load_function(spec.problem)
+    require(
+        spec.code in (None, code),
+        f"the source of {spec.problem} has changed since the study was made; restore it, or start another study",
+        InvalidData,
+    )
+    problem = function()
+    if not isinstance(problem, Objective):
+        raise InvalidArgument(f"problem {spec.problem} must return an Objective, it returned {type(problem).__name__}")
+    there = (str(torch.device(problem.device).type), problem.dtype)
+    require(
+        there == (spec.device, dtype),
+        f"problem {spec.problem} is {there[1]} on {there[0]}, the study is {dtype} on {spec.device}; make them agree",
+    )
+    return problem
+
+
+def load_function(name: str) -> tuple[Callable[[], Any], str]:
+    """The function behind ``package.module:function`` or ``file.py:function``, and the checksum of its source file.
+
+    Raises:
+        InvalidArgument: there is no such file, module or function.
+    """
+    home, colon, attribute = name.rpartition(":")
+    if not colon or not home or not attribute:
+        raise InvalidArgument(f"problem must be {GRID}, package.module:function or file.py:function, got {name!r}")
+    module = _load_file(home) if home.endswith(".py") else _load_module(home)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise InvalidArgument(f"problem {name}: {home} has no function {attribute!r}")
+    source = getattr(module, "__file__", None)
+    return function, hashlib.sha256(Path(source).read_bytes() if source else b"").hexdigest()
+
+
+def _load_file(path: str) -> ModuleType:
+    if not Path(path).is_file():
+        raise InvalidArgument(f"problem: there is no file {path}")
+    description = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if description is None or description.loader is None:
+        raise InvalidArgument(f"problem: {path} cannot be imported")
+    module = importlib.util.module_from_spec(description)
+    description.loader.exec_module(module)
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise InvalidArgument(f"problem: there is no module {name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that a study needs before it may begin; the specification is complete, checksums included."""
+
+    spec: StudySpec
+    problem: Objective
+    initial: Initial
+
+
+def prepare(
+    spec: StudySpec, widths: Iterable[int], *, seeds: range | None = None, init_from: str | Path | None = None
+) -> Prepared:
+    """Checks all that can be checked before anything is computed or written.
+
+    Args:
+        seeds: those wanted, where the initial students come from a file.
+        init_from: a .npz or .safetensors file of initial students, see ``load_initial``.
+
+    Raises:
+        InvalidArgument, InvalidData, DeviceUnavailable: as ``resolve_problem`` and ``load_initial``.
+        ObjectiveCheckFailed: a problem of the user's own is no proper objective.
+    """
+    widths = list(widths)
+    if spec.problem != GRID:
+        require(spec.activation is None, f"activation belongs to the problem {GRID}; {spec.problem} brings its own")
+        spec = replace(spec, code=load_function(spec.problem)[1])
+    problem = resolve_problem(spec)
+    for width in widths:
+        require(n_parameters(problem, width) > 0, f"problem {spec.problem} must say how many parameters it has (dim)")
+    initial = Initial() if init_from is None else load_initial(init_from, problem, widths)
+    if initial.students is None and not hasattr(problem, "init"):
+        raise InvalidArgument(
+            f"problem {spec.problem} has no init(width, seeds, scheme); give initial points in a file"
+        )
+    for width, students in (initial.students or {}).items():
+        if seeds is not None and seeds.stop > len(students):
+            raise InvalidData(
+                f"init-from {init_from} has {len(students)} rows of width {width}, one a seed; "
+                f"seeds up to {seeds.stop - 1} were asked for"
+            )
+    if spec.problem != GRID:
+        smooth = getattr(getattr(problem, "activation", None), "smooth", True)
+        check_objective(problem, initial.rows(problem, widths[0], (0, 1), spec.scheme), smooth=smooth)
+    return Prepared(replace(spec, init=initial.checksum), problem, initial)

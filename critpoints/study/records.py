@@ -1,0 +1,195 @@
+"""The rows of a study: columns, checksums, vectors as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from critpoints.errors import StoreError
+
+Row = dict[str, Any]
+Value = int | float | str | bytes | None
+
+
+def _encoded(value: Value) -> bytes:
+    """A value as bytes that no other value has: a letter for the type, then the length where it varies."""
+    match value:
+        case None:
+            return b"n"
+        case int():
+            return b"i%d;" % value
+        case float():
+            return b"f" + struct.pack("<d", value)
+        case str():
+            data = value.encode("utf-8", "surrogateescape")
+            return b"s%d;" % len(data) + data
+        case bytes():
+            return b"b%d;" % len(value) + value
+
+
+def _to_column(kind: str, value: Any) -> Value:
+    """What SQLite will give back for ``value``: it turns NaN into NULL and -0.0 into 0.0 on its own."""
+    if value is None or kind == "TEXT":
+        return value
+    if kind == "BLOB":
+        return np.ascontiguousarray(value, dtype="<f8").tobytes()
+    if kind == "INTEGER":
+        return int(value)
+    return None if math.isnan(value) else float(value) + 0.0
+
+
+def _from_column(kind: str, value: Value) -> Any:
+    if kind == "BLOB" and isinstance(value, bytes):
+        return np.frombuffer(value, dtype="<f8").astype(np.float64)
+    return math.nan if kind == "REAL" and value is None else value
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the SQL types of its columns by name, the first ``n_keys`` of which are the primary key.
+
+    A BLOB is a float64 vector, little-endian; NULL in a REAL column stands for NaN. Every row ends with a checksum
+    over the table's name and all columns.
+    """
+
+    name: str
+    columns: Mapping[str, str]
+    n_keys: int
+
+    @property
+    def keys(self) -> list[str]:
+        """The columns of the primary key."""
+        return list(self.columns)[: self.n_keys]
+
+    @property
+    def quoted(self) -> str:
+        """The columns and the checksum, as SQL lists them (one of them is called index)."""
+        return ", ".join(f'{self.name}."{column}"' for column in (*self.columns, "checksum"))
+
+    @property
+    def create(self) -> str:
+        """The statement that creates the table."""
+        body = ", ".join(f'"{column}" {kind}' for column, kind in self.columns.items())
+        return f"CREATE TABLE {self.name} ({body}, checksum BLOB NOT NULL, PRIMARY KEY ({', '.join(self.keys)}))"
+
+    @property
+    def insert(self) -> str:
+        """The statement that inserts what ``encode`` returns."""
+        return f"INSERT INTO {self.name} VALUES ({', '.join('?' * (len(self.columns) + 1))})"
+
+    def _digest(self, values: list[Value]) -> bytes:
+        return hashlib.blake2b(b"".join(map(_encoded, [self.name, *values])), digest_size=16).digest()
+
+    def encode(self, row: Mapping[str, Any]) -> list[Value]:
+        """The columns of a row as they are stored, with the checksum."""
+        values = [_to_column(kind, row[column]) for column, kind in self.columns.items()]
+        return [*values, self._digest(values)]
+
+    def checksum(self, row: Mapping[str, Any]) -> bytes:
+        """The checksum of a row, over what ``encode`` returns for it."""
+        return self._digest(self.encode(row)[:-1])
+
+    def decode(self, stored: list[Value], where: str) -> Row:
+        """The row behind stored columns.
+
+        Raises:
+            StoreError: the checksum does not fit: the row is damaged.
+        """
+        *values, checksum = stored
+        if checksum != self._digest(values):
+            key = ", ".join(f"{name} {value!r}" for name, value in zip(self.keys, values, strict=False))
+            raise StoreError(
+                f"{where}: the row of {self.name} with {key} is damaged (its checksum does not fit); "
+                "restore the file from a copy, or compute the study again in a new one"
+            )
+        return {
+            column: _from_column(kind, value)
+            for (column, kind), value in zip(self.columns.items(), values, strict=True)
+        }
+
+
+META = Table("meta", {"key": "TEXT", "value": "TEXT"}, 1)
+REQUESTS = Table("requests", {"width": "INTEGER", "first_seed": "INTEGER", "seeds": "INTEGER"}, 3)
+UNITS = Table(
+    "units",
+    {
+        "id": "INTEGER",
+        "width": "INTEGER",
+        "block": "INTEGER",
+        "points": "INTEGER",
+        "verdicts": "INTEGER",
+        "environment": "TEXT",
+        "seconds": "REAL",
+    },
+    1,
+)
+POINTS = Table(
+    "points",
+    {
+        "width": "INTEGER",
+        "seed": "INTEGER",
+        "unit": "INTEGER",
+        "training_status": "TEXT",
+        "trained_theta": "BLOB",
+        "trained_loss": "REAL",
+        "trained_gradient_norm": "REAL",
+        "trained_smallest_eigenvalue": "REAL",
+        "raw_eigenvalues": "BLOB",
+        "raw_index": "INTEGER",
+        "raw_nullity": "INTEGER",
+        "raw_noise_floor": "REAL",
+        "status": "TEXT",
+        "theta": "BLOB",
+        "loss": "REAL",
+        "gradient_norm": "REAL",
+        "gradient_noise": "REAL",
+        "iterations": "INTEGER",
+        "evaluations": "INTEGER",
+        "eigenvalues": "BLOB",
+    },
+    2,
+)
+VERDICTS = Table(
+    "verdicts",
+    {
+        "width": "INTEGER",
+        "seed": "INTEGER",
+        "classifier_version": "INTEGER",
+        "kind": "TEXT",
+        "index": "INTEGER",
+        "nullity": "INTEGER",
+        "level": "INTEGER",
+        "noise_floor": "REAL",
+        "smallest_eigenvalue": "REAL",
+        "standard": "TEXT",
+        "evidence": "TEXT",
+        "negative_cause": "TEXT",
+    },
+    3,
+)
+TABLES = (META, REQUESTS, UNITS, POINTS, VERDICTS)
+
+
+def plain(value: Any) -> Any:
+    """A value made of what JSON has: arrays and tensors become lists, numbers that are not finite None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """Strict JSON of anything that ``plain`` understands."""
+    return json.dumps(plain(value), allow_nan=False, ensure_ascii=False, **options)

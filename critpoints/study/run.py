@@ -1,0 +1,223 @@
+"""Runs a study: computes the rows that are missing, unit by unit, and stores each unit as soon as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from time import perf_counter
+
+import torch
+
+from critpoints.classification import Spectrum, classify, negative_eigenvalue_causes, raw_spectrum, settle
+from critpoints.errors import Status, require
+from critpoints.objectives.base import Objective
+from critpoints.solvers.refinement import Refinement
+from critpoints.solvers.training import Training, train
+from critpoints.study.environment import provenance
+from critpoints.study.initial import Initial
+from critpoints.study.problems import resolve_problem
+from critpoints.study.records import Row, to_json
+from critpoints.study.spec import CLASSIFIER_VERSION, StudySpec
+from critpoints.study.store import Store
+from critpoints.verdict import Verdicts
+
+# Seeds a unit: little is lost when a run is ended, and a batch is large enough to be fast.
+BLOCK_SIZES = {"cpu": 100, "cuda": 1000}
+_TRAINING_SHARE = 0.8  # of the time of a unit; for the progress display alone
+_REFINEMENT_SHARE = 0.2
+
+Callback = Callable[[float, int, str], None]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Seeds of one width that are computed and stored together, all in one block of consecutive seeds."""
+
+    width: int
+    block: int
+    seeds: tuple[int, ...]
+
+
+def split_into_units(width: int, seeds: Iterable[int], size: int) -> list[Unit]:
+    """Units whose blocks of ``size`` seeds begin at multiples of it, whatever range of seeds is asked for.
+
+    >>> [len(unit.seeds) for unit in split_into_units(5, range(30, 120), 50)]
+    [20, 50, 20]
+    """
+    blocks = groupby(sorted(seeds), key=lambda seed: seed // size)
+    return [Unit(width, block, tuple(members)) for block, members in blocks]
+
+
+def run_study(
+    store: Store,
+    widths: Sequence[int],
+    seeds: range,
+    *,
+    problem: Objective | None = None,
+    initial: Initial | None = None,
+    callback: Callback | None = None,
+) -> None:
+    """Computes and stores what the study does not have yet of these widths and seeds.
+
+    The row of a seed depends on the specification, the width and the seed alone, so a study that was interrupted or
+    extended equals one that was computed at once.
+
+    Args:
+        store: open for writing; its specification says what to compute.
+        problem, initial: the objective and the initial students, where the caller has them already.
+        callback: callback(rows done, rows wanted, what is being done); the first is fractional within a unit. An
+            exception in it drops the current unit and leaves the study as it was before it.
+
+    Raises:
+        InvalidArgument: no widths or no seeds.
+        StoreError: the study cannot be written.
+    """
+    require(len(widths) > 0 and len(seeds) > 0, "widths and seeds must name at least one each")
+    problem = resolve_problem(store.spec) if problem is None else problem
+    initial = Initial() if initial is None else initial
+    require(initial.checksum == store.spec.init, "initial students must be those of the study's specification")
+    missing = {width: store.missing(width, seeds) for width in widths}
+    total = len(widths) * len(seeds)
+    done = total - sum(map(len, missing.values()))
+    for width in widths:
+        store.request(width, seeds)
+    size = BLOCK_SIZES[store.spec.device]
+    for unit in [unit for width in widths for unit in split_into_units(width, missing[width], size)]:
+        report = _Report(callback, done, total, unit)
+        report("starting", 0.0)
+        started = perf_counter()
+        points, verdicts = compute_unit(store.spec, problem, unit, initial, report)
+        store.commit(_unit_row(unit, started), points, verdicts)
+        done += len(unit.seeds)
+        report("stored", 1.0)
+    for width in widths:
+        _judge_again(store, problem, width, seeds)
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Turns the solvers' callbacks within one unit into the study's."""
+
+    callback: Callback | None
+    done: int
+    total: int
+    unit: Unit
+
+    def __call__(self, activity: str, share: float) -> None:
+        if self.callback is not None:
+            message = f"width {self.unit.width}, seeds {self.unit.seeds[0]}-{self.unit.seeds[-1]}: {activity}"
+            self.callback(self.done + share * len(self.unit.seeds), self.total, message)
+
+    def stage(self, activity: str, start: float, share: float) -> Callable[[int, int], None]:
+        return lambda done, total: self(activity, start + share * done / max(total, 1))
+
+
+def _unit_row(unit: Unit, started: float) -> Row:
+    return {
+        "width": unit.width,
+        "block": unit.block,
+        "environment": to_json(provenance(), sort_keys=True),
+        "seconds": perf_counter() - started,
+    }
+
+
+def compute_unit(
+    spec: StudySpec, problem: Objective, unit: Unit, initial: Initial, report: _Report | None = None
+) -> tuple[list[Row], list[Row]]:
+    """The points and the verdicts of a unit, as rows for the store."""
+    report = _Report(None, 0, 0, unit) if report is None else report
+    theta0 = initial.rows(problem, unit.width, unit.seeds, spec.scheme)
+    training = train(
+        problem,
+        theta0,
+        method=spec.method,
+        lr=spec.lr,
+        steps=spec.steps,
+        callback=report.stage("training", 0.0, _TRAINING_SHARE),
+    )
+    raw = raw_spectrum(problem, training.theta)
+    settled = settle(
+        problem,
+        training.theta,
+        method=spec.refine,
+        gtol=spec.gtol,
+        callback=report.stage("refining", _TRAINING_SHARE, _REFINEMENT_SHARE),
+    )
+    points = _point_rows(unit, training, raw, settled.refinement, settled.verdicts)
+    return points, _verdict_rows(unit, raw, settled.verdicts)
+
+
+def _point_rows(unit: Unit, training: Training, raw: Spectrum, refinement: Refinement, verdicts: Verdicts) -> list[Row]:
+    columns = {
+        "seed": unit.seeds,
+        "training_status": [status.name.lower() for status in training.status],
+        "trained_theta": training.theta.cpu().numpy(),
+        "trained_loss": training.loss.tolist(),
+        "trained_gradient_norm": training.gradient_norm.tolist(),
+        "trained_smallest_eigenvalue": raw.eigenvalues[:, 0].tolist(),
+        "raw_eigenvalues": raw.eigenvalues.cpu().numpy(),
+        "raw_index": raw.index.tolist(),
+        "raw_nullity": raw.nullity.tolist(),
+        "raw_noise_floor": raw.noise_floor.tolist(),
+        "status": [status.name.lower() for status in refinement.status],
+        "theta": refinement.theta.cpu().numpy(),
+        "loss": refinement.loss.tolist(),
+        "gradient_norm": refinement.gradient_norm.tolist(),
+        "gradient_noise": refinement.gradient_noise.tolist(),
+        "iterations": refinement.iterations.tolist(),
+        "evaluations": refinement.evaluations.tolist(),
+        "eigenvalues": verdicts.eigenvalues.cpu().numpy(),
+    }
+    rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    return [{"width": unit.width, **row} for row in rows]
+
+
+def _verdict_rows(unit: Unit, raw: Spectrum, verdicts: Verdicts) -> list[Row]:
+    rows = []
+    for i, (seed, verdict) in enumerate(zip(unit.seeds, verdicts, strict=True)):
+        row = {name: getattr(verdict, name) for name in ("index", "nullity", "level", "noise_floor")}
+        row |= {
+            "width": unit.width,
+            "seed": seed,
+            "classifier_version": CLASSIFIER_VERSION,
+            "kind": verdict.kind.value,
+            "smallest_eigenvalue": float(verdict.eigenvalues[0]),
+            "standard": verdict.evidence.standard.value,
+            "evidence": to_json(verdict.evidence.to_dict(), sort_keys=True),
+            "negative_cause": _negative_cause(raw, verdicts, i),
+        }
+        rows.append(row)
+    return rows
+
+
+def _negative_cause(raw: Spectrum, verdicts: Verdicts, row: int) -> str | None:
+    """Why the smallest eigenvalue of one row was negative after training; None if it was not."""
+    alone = replace(raw, **{name: value[row : row + 1] for name, value in raw.__dict__.items()})
+    causes = negative_eigenvalue_causes(alone, Verdicts.gather([verdicts[row]]))
+    return next((cause for cause, count in causes.items() if count), None)
+
+
+def _judge_again(store: Store, problem: Objective, width: int, seeds: range) -> None:
+    """Adds verdicts to points that have none by this version of the classifier."""
+    unjudged = store.unjudged(width, seeds, CLASSIFIER_VERSION)
+    for unit in split_into_units(width, unjudged, BLOCK_SIZES[store.spec.device]):
+        started = perf_counter()
+        points = store.trained(width, unit.seeds)
+        raw = raw_spectrum(problem, _stack(points, "trained_theta"))
+        verdicts = classify(problem, _stack(points, "theta"), refinement=_as_refinement(points))
+        store.commit(_unit_row(unit, started), [], _verdict_rows(unit, raw, verdicts))
+
+
+def _stack(points: list[Row], column: str) -> torch.Tensor:
+    return torch.stack([torch.from_numpy(point[column]) for point in points])
+
+
+def _as_refinement(points: list[Row]) -> Refinement:
+    numbers = {name: torch.tensor([point[name] for point in points], dtype=torch.float64) for name in _NUMBERS}
+    counts = {name: torch.tensor([point[name] for point in points]) for name in ("iterations", "evaluations")}
+    status = tuple(Status[point["status"].upper()] for point in points)
+    return Refinement(theta=_stack(points, "theta"), status=status, **numbers, **counts)
+
+
+_NUMBERS = ("loss", "gradient_norm", "gradient_noise")

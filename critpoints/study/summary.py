@@ -1,0 +1,79 @@
+"""What a study found: counts, fractions and medians by width, ready for tables and JSON."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from statistics import median
+from typing import Any
+
+from critpoints.statistics import wilson_interval
+from critpoints.study.records import Row
+from critpoints.study.store import Store
+
+CAUSES = ("rounding", "unconverged", "saddle", "undecided")
+_SCALARS = ("kind", "status", "negative_cause", "loss", "smallest_eigenvalue", "trained_smallest_eigenvalue")
+
+
+def summarise(
+    store: Store, widths: Iterable[int] | None = None, seeds: Collection[int] | None = None
+) -> dict[str, dict[str, Any]]:
+    """The summary of each width, by its decimal name: ``seeds``, ``kinds``, ``statuses``, ``negative_raw_eigenvalues``.
+
+    A kind has ``count``, ``fraction``, ``wilson95`` (its interval), ``median_loss`` and
+    ``median_smallest_eigenvalue``; kinds and statuses are sorted by falling count.
+    """
+    widths = store.widths() if widths is None else widths
+    return {str(width): _summarise_width(_scalars(store, width, seeds)) for width in widths}
+
+
+def unfinished(store: Store) -> tuple[int, int]:
+    """How many rows are missing of those that were ever asked for, and how many those are."""
+    wanted: dict[int, set[int]] = {}
+    for width, seeds in store.requests():
+        wanted.setdefault(width, set()).update(seeds)
+    missing = sum(len(store.missing(width, seeds)) for width, seeds in wanted.items())
+    return missing, sum(map(len, wanted.values()))
+
+
+def _scalars(store: Store, width: int, seeds: Collection[int] | None) -> list[Row]:
+    return [{name: point[name] for name in _SCALARS} for point in store.points(width, seeds)]
+
+
+def _ranked(values: Iterable[str]) -> list[tuple[str, int]]:
+    return sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+
+
+def _summarise_width(points: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "seeds": len(points),
+        "kinds": {
+            kind: _summarise_kind([point for point in points if point["kind"] == kind], len(points))
+            for kind, _ in _ranked(point["kind"] for point in points)
+        },
+        "statuses": dict(_ranked(point["status"] for point in points)),
+        "negative_raw_eigenvalues": _summarise_negative(points),
+    }
+
+
+def _summarise_kind(points: Sequence[Row], n: int) -> dict[str, Any]:
+    return {
+        "count": len(points),
+        "fraction": len(points) / n,
+        "wilson95": list(wilson_interval(len(points), n)),
+        "median_loss": _median(point["loss"] for point in points),
+        "median_smallest_eigenvalue": _median(point["smallest_eigenvalue"] for point in points),
+    }
+
+
+def _summarise_negative(points: Sequence[Row]) -> dict[str, int]:
+    negative = [point for point in points if point["trained_smallest_eigenvalue"] < 0]
+    causes = Counter(point["negative_cause"] for point in negative)
+    return {"negative": len(negative), **{cause: causes[cause] for cause in CAUSES}}
+
+
+def _median(values: Iterable[float]) -> float | None:
+    """The median of the values that are finite, or None where there are none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return median(finite) if finite else None
