@@ -90,7 +90,9 @@ def classify(
             raise
         if figures is not None:
             save_study_figures(store, prepared.problem, widths, wanted, figures)
-        print_report(store, as_json=as_json, seconds=progress.seconds, widths=widths, seeds=wanted)
+        print_report(
+            store, as_json=as_json, seconds=progress.seconds, widths=widths, seeds=wanted, problem=prepared.problem
+        )
 
 
 def _specification(*, steps: int | None, lr: float | None, activation: str | None, **choices: Any) -> StudySpec:

@@ -10,6 +10,7 @@ import click
 from critpoints import __version__
 from critpoints.errors import CritpointsError
 
+from .census import census
 from .classify import classify
 from .doctor import doctor
 from .escape import escape
@@ -31,7 +32,7 @@ def cli() -> None:
     """
 
 
-for command in (classify, show, explain, escape, export, doctor):
+for command in (classify, show, census, explain, escape, export, doctor):
     cli.add_command(command)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
+from .census import MOST, distinct_counts, print_census
 from .output import number, percent, print_json, print_table
 
 if TYPE_CHECKING:
+    from critpoints.census import Census
     from critpoints.study.store import Store
 
 _TRAINING = {"adam": "Adam", "gradient-flow": "gradient flow"}
@@ -20,12 +22,23 @@ def print_report(
     seconds: float,
     widths: Iterable[int] | None = None,
     seeds: Collection[int] | None = None,
+    problem: Any = None,
 ) -> None:
-    """Prints the tables, or the JSON document, of these widths and seeds (all of the study's by default)."""
+    """Prints the tables, or the JSON document, of these widths and seeds (all of the study's by default).
+
+    With a two-layer ``problem`` also how many distinct points there are, which takes a moment.
+    """
     from critpoints.study.summary import summarise, unfinished
 
     summary = summarise(store, widths, seeds)
+    found = {
+        width: _census(store, problem, int(width), seeds) if of_width["seeds"] else None
+        for width, of_width in summary.items()
+    }
     if as_json:
+        for width, counted in found.items():
+            if counted is not None:
+                summary[width]["distinct"] = distinct_counts(counted)
         print_json(
             {
                 "study": str(store.path),
@@ -37,11 +50,22 @@ def print_report(
             }
         )
         return
-    for width, found in summary.items():
-        _print_kinds(width, found)
-        _print_statuses(found)
-        print(_negative_line(found["negative_raw_eigenvalues"], _TRAINING[store.spec.method]))
+    for width, of_width in summary.items():
+        _print_kinds(width, of_width)
+        _print_statuses(of_width)
+        print(_negative_line(of_width["negative_raw_eigenvalues"], _TRAINING[store.spec.method]))
         print()
+        counted = found[width]
+        if counted is not None:
+            print_census(int(width), counted, MOST)
+
+
+def _census(store: Store, problem: Any, width: int, seeds: Collection[int] | None) -> Census | None:
+    if not hasattr(problem, "teacher"):
+        return None
+    from critpoints.study.distinct import study_census
+
+    return study_census(store, problem, width, seeds)
 
 
 def _print_kinds(width: str, found: dict[str, Any]) -> None:

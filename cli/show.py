@@ -26,6 +26,7 @@ def show(study: Path, seed: int | None, width: int | None, as_json: bool) -> Exi
 
     Ends with 5 if points are missing that classify was asked for.
     """
+    from critpoints.study.problems import resolve_problem
     from critpoints.study.store import Store
     from critpoints.study.summary import unfinished
 
@@ -37,7 +38,8 @@ def show(study: Path, seed: int | None, width: int | None, as_json: bool) -> Exi
             return ExitCode.DONE
         widths = None if width is None else [only_width(store, width)]
         seconds = sum(unit["seconds"] for unit in store.units())
-        print_report(store, as_json=as_json, seconds=seconds, widths=widths)
+        problem = resolve_problem(store.spec)
+        print_report(store, as_json=as_json, seconds=seconds, widths=widths, problem=problem)
         missing, wanted = unfinished(store)
         if missing:
             say(f"incomplete: {missing} of {wanted} points are missing; the classify command of before resumes")

@@ -33,7 +33,7 @@ class CensusEntry:
             student's for a split point.
         index, level: as in ``Verdict``.
         count, fraction, wilson95: rows that ended there.
-        rows: their numbers.
+        rows: their labels.
         representative: (P,), the member with the smallest gradient.
     """
 
@@ -68,28 +68,30 @@ class Census:
         return {"total": self.total, "entries": [entry.to_dict() for entry in self.entries]}
 
 
-def take_census(problem: TwoLayerObjective, verdicts: Verdicts) -> Census:
+def take_census(problem: TwoLayerObjective, verdicts: Verdicts, labels: Sequence[int] | None = None) -> Census:
     """Counts the distinct critical points among ``verdicts``, modulo the symmetry group.
 
     Isolated points are matched by alignment modulo the group, split points by the smaller student, channels by the
     function that the limit network computes, global minima by the type of their stratum. Data that are mirrored with
     y(-x) = -y(x) add one symmetry of the loss, (w, a) -> (-w, -a) for all neurons at once, which is divided out too.
     Undecided rows are counted in ``total`` alone.
+
+    Args:
+        labels: what to call the rows in the entries, their seeds say; 0, 1, .. by default.
     """
+    labels = range(len(verdicts)) if labels is None else labels
     groups: list[tuple[str, list[int]]] = []
     for kind in Kind:
         rows = [row for row, verdict in enumerate(verdicts) if verdict.kind is kind]
         if rows and kind is not Kind.UNDECIDED:
             groups += _groups(problem, kind, verdicts, rows)
-    entries = [_entry(kind_of, rows, verdicts) for kind_of, rows in groups]
+    entries = [_entry(name, rows, verdicts, labels) for name, rows in groups]
     order = list(Kind)
     entries.sort(key=lambda entry: (order.index(entry.kind), entry.loss, -entry.count))
     return Census(tuple(entries), len(verdicts))
 
 
-def _groups(
-    problem: TwoLayerObjective, kind: Kind, verdicts: Verdicts, rows: list[int]
-) -> list[tuple[str, list[int]]]:
+def _groups(problem: TwoLayerObjective, kind: Kind, verdicts: Verdicts, rows: list[int]) -> list[tuple[str, list[int]]]:
     figures = {row: verdicts.evidence[row].figures for row in rows}
     if kind is Kind.GLOBAL_MINIMUM:
         return _by_key(rows, lambda row: ", ".join(figures[row].get("types", ["matched by loss"])))
@@ -157,13 +159,13 @@ def _describe(figures: dict[str, Any]) -> str:
     """The network at the end of a channel, in words."""
     shape = figures["limit_shape"]
     parts = [f"{shape['pairs']} gated"] if shape["pairs"] else []
-    parts += ["a linear unit"] if shape["linear"] else []
-    parts += ["a constant"] if shape["constant"] else []
-    split = " (split)" if "split_groups" in figures else ""
-    return f"{shape['ordinary']} neurons + {' + '.join(parts)}{split}"
+    parts += ["linear"] if shape["linear"] else []
+    parts += ["constant"] if shape["constant"] else []
+    split = ", split" if "split_groups" in figures else ""
+    return f"{shape['ordinary']} neurons, {', '.join(parts)}{split}"
 
 
-def _entry(name: str, rows: list[int], verdicts: Verdicts) -> CensusEntry:
+def _entry(name: str, rows: list[int], verdicts: Verdicts, labels: Sequence[int]) -> CensusEntry:
     members: list[Verdict] = [verdicts[row] for row in rows]
     best = min(members, key=lambda verdict: verdict.gradient_norm)
     figures = best.evidence.figures
@@ -178,6 +180,6 @@ def _entry(name: str, rows: list[int], verdicts: Verdicts) -> CensusEntry:
         count=len(rows),
         fraction=len(rows) / len(verdicts),
         wilson95=wilson_interval(len(rows), len(verdicts)),
-        rows=tuple(rows),
+        rows=tuple(labels[row] for row in rows),
         representative=best.theta,
     )

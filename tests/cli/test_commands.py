@@ -129,3 +129,13 @@ def test_doctor_finds_an_illness(run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [check["name"] for check in finished.document["checks"] if not check["ok"]] == [
         "labels of the seed study: largest"
     ]
+
+
+def test_the_census_lists_every_distinct_point_with_its_seeds(run, study: Path) -> None:
+    run("classify", "--width", 2, "--seeds", 6, "--steps", 20, "--lr", 0.01, "--out", study)
+    listed = run("census", study, "--json").document["widths"]["2"]
+    assert listed["total"] == 6
+    assert sum(entry["count"] for entry in listed["entries"]) <= 6
+    assert all(entry["rows"] and set(entry["rows"]) <= set(range(6)) for entry in listed["entries"])
+    printed = run("census", study)
+    assert f"{len(listed['entries'])} distinct end points" in printed.out

@@ -1,0 +1,74 @@
+"""critpoints census: the distinct critical points of a study, modulo symmetry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options
+from .output import number, percent, print_json, print_table
+
+if TYPE_CHECKING:
+    from critpoints.census import Census, CensusEntry
+
+MOST = 12  # entries a width in the report of classify; the census command prints all
+
+
+@click.command(short_help="Count the distinct critical points of a study.")
+@options.study
+@options.one_width
+@options.threads
+@options.as_json
+def census(study: Path, width: int | None, as_json: bool) -> None:
+    """Count the distinct critical points of a study modulo symmetry: kind, type, loss, how many seeds ended there."""
+    from critpoints.study.distinct import study_census
+    from critpoints.study.problems import resolve_problem
+    from critpoints.study.store import Store
+
+    with Store.open(study) as store:
+        problem = resolve_problem(store.spec)
+        widths = store.widths() if width is None else [width]
+        found = {each: study_census(store, problem, each) for each in widths}
+        if as_json:
+            print_json({"study": str(store.path), "widths": {str(each): c.to_dict() for each, c in found.items()}})
+            return
+        for each, counted in found.items():
+            print_census(each, counted)
+
+
+def print_census(width: int, counted: Census, most: int | None = None) -> None:
+    """The table of a census; with ``most`` the most frequent entries alone, and how many are left out."""
+    entries = counted.entries
+    if most is not None and len(entries) > most:
+        frequent = sorted(entries, key=lambda entry: -entry.count)[:most]
+        entries = tuple(entry for entry in entries if entry in frequent)
+    title = f"width {width}: {len(counted.entries)} distinct end points modulo symmetry"
+    columns = ("kind", "type", "loss", "smallest", "seeds", "95 % interval", "one seed")
+    print_table(title, columns, map(_cells, entries), texts=(0, 1))
+    left = len(counted.entries) - len(entries)
+    if left:
+        print(f"and {left} less frequent ones; critpoints census lists them all")
+
+
+def _cells(entry: CensusEntry) -> tuple[str, ...]:
+    index = f" of index {entry.index}" if entry.kind.value.endswith("saddle") else ""
+    level = f", level {entry.level}" if entry.level is not None else ""
+    return (
+        f"{entry.kind.value.replace('_', ' ')}{index}{level}",
+        entry.type,
+        f"{entry.loss:.6e}",
+        number(entry.smallest_eigenvalue),
+        str(entry.count),
+        f"{100 * entry.wilson95[0]:.1f} - {percent(entry.wilson95[1])}",
+        str(entry.rows[0]),
+    )
+
+
+def distinct_counts(counted: Census) -> dict[str, Any]:
+    """How many distinct points there are of each kind."""
+    counts: dict[str, int] = {}
+    for entry in counted.entries:
+        counts[entry.kind.value] = counts.get(entry.kind.value, 0) + 1
+    return counts

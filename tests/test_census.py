@@ -1,0 +1,56 @@
+"""The census: planted copies of one point are one, distinct ones stay apart, channels are counted by their end."""
+
+import numpy as np
+import pytest
+import torch
+
+import critpoints as cp
+from critpoints.symmetry.group import apply, random_element
+
+
+@pytest.fixture(scope="module")
+def settled(trained):
+    problem, theta = trained
+    return problem, cp.settle(problem, theta).verdicts
+
+
+def test_every_decided_row_is_in_exactly_one_entry(settled):
+    problem, verdicts = settled
+    census = cp.take_census(problem, verdicts)
+    rows = sorted(row for entry in census.entries for row in entry.rows)
+    assert rows == [row for row, kind in enumerate(verdicts.kind) if kind is not cp.Kind.UNDECIDED]
+    assert census.total == len(verdicts)
+
+
+def test_permuted_copies_of_the_points_add_no_entries(settled):
+    problem, verdicts = settled
+    rng = np.random.default_rng(0)
+    copies = torch.stack([apply(problem, random_element(problem, v.theta, rng), v.theta) for v in verdicts])
+    doubled = cp.Verdicts.gather([*verdicts, *cp.classify(problem, copies)])
+    once, twice = cp.take_census(problem, verdicts), cp.take_census(problem, doubled)
+    isolated = cp.Kind.STRICT_MINIMUM
+    assert [2 * e.count for e in once.entries if e.kind is isolated] == [
+        e.count for e in twice.entries if e.kind is isolated
+    ]
+
+
+def test_the_reflection_of_all_neurons_is_divided_out_on_odd_data(settled):
+    problem, verdicts = settled
+    minima = [v for v in verdicts if v.kind is cp.Kind.STRICT_MINIMUM]
+    mirrored = cp.classify(problem, torch.stack([-v.theta for v in minima]))
+    both = cp.take_census(problem, cp.Verdicts.gather([*minima, *mirrored]))
+    assert len(both.entries) == len(cp.take_census(problem, cp.Verdicts.gather(minima)).entries)
+
+
+def test_points_of_different_loss_are_different_entries(settled):
+    problem, verdicts = settled
+    for entry in cp.take_census(problem, verdicts).entries:
+        if entry.kind is cp.Kind.STRICT_MINIMUM:
+            losses = [verdicts[row].loss for row in entry.rows]
+            assert max(losses) - min(losses) < 1e-15
+
+
+def test_labels_name_the_rows(settled):
+    problem, verdicts = settled
+    census = cp.take_census(problem, verdicts, labels=[100 + row for row in range(len(verdicts))])
+    assert all(row >= 100 for entry in census.entries for row in entry.rows)
