@@ -89,7 +89,7 @@ def classify(
             say(f"resume with: {shlex.join(['critpoints', *context.obj])}")
             raise
         if figures is not None:
-            save_study_figures(store, prepared.problem, widths, wanted, figures)
+            save_study_figures(store, prepared, widths, wanted, figures)
         print_report(
             store, as_json=as_json, seconds=progress.seconds, widths=widths, seeds=wanted, problem=prepared.problem
         )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from .output import say
 
 if TYPE_CHECKING:
+    from critpoints.objectives.teacher_student import TeacherStudent
+    from critpoints.study.problems import Prepared
     from critpoints.study.records import Row
     from critpoints.study.store import Store
 
@@ -38,13 +40,18 @@ def save_figure(figure: Any, folder: Path, name: str) -> None:
     say(f"figure {path}")
 
 
-def save_study_figures(store: Store, problem: Any, widths: Iterable[int], seeds: Collection[int], folder: Path) -> None:
+def save_study_figures(
+    store: Store, prepared: Prepared, widths: Iterable[int], seeds: Collection[int], folder: Path
+) -> None:
     """The figures of each width of a study."""
+    from critpoints.objectives.teacher_student import TeacherStudent
+
+    problem = prepared.problem
     for width in widths:
         points = list(store.points(width, seeds))
         _save_spectra(points, width, folder)
-        if hasattr(problem, "teacher") and problem.n_inputs == 2:
-            _save_neurons(points, problem, width, folder)
+        if isinstance(problem, TeacherStudent) and problem.n_inputs == 2:
+            _save_neurons(points, prepared, problem, width, folder)
 
 
 def _save_spectra(points: list[Row], width: int, folder: Path) -> None:
@@ -67,16 +74,20 @@ def _save_spectra(points: list[Row], width: int, folder: Path) -> None:
     save_figure(histogram, folder, f"smallest_eigenvalue_histogram-width-{width}")
 
 
-def _save_neurons(points: list[Row], problem: Any, width: int, folder: Path) -> None:
-    """The lowest point of each kind."""
+def _save_neurons(points: list[Row], prepared: Prepared, problem: TeacherStudent, width: int, folder: Path) -> None:
+    """The lowest point of each kind, with the way of its neurons there."""
     import torch
 
     from critpoints.plots.neurons import neurons_over_teacher
+    from critpoints.study.run import retrace
 
     for kind in sorted({point["kind"] for point in points}):
         of_kind = [point for point in points if point["kind"] == kind and point["loss"] < float("inf")]
         if of_kind:
             point = min(of_kind, key=lambda point: point["loss"])
             title = f"width {width}, seed {point['seed']}: {kind.replace('_', ' ')}"
-            figure = neurons_over_teacher(problem, torch.from_numpy(point["theta"]), title=title)
+            way = retrace(prepared.spec, prepared.problem, prepared.initial, width, point["seed"])
+            end = torch.from_numpy(point["theta"])
+            way = torch.cat([way.cpu(), end[None]])
+            figure = neurons_over_teacher(problem, end, trajectory=way, title=title)
             save_figure(figure, folder, f"neurons_over_teacher-width-{width}-{kind}")

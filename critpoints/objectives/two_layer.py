@@ -6,8 +6,10 @@ Parameters of a student of width m on inputs in R^d: theta = (w_11, .., w_1d, ..
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from itertools import combinations
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -102,6 +104,18 @@ class TwoLayerObjective(Objective):
         if len(weight) != n or bool((weight < 0).any()) or not float(weight.sum()) > 0:
             raise InvalidData(f"sample_weight must be {n} nonnegative numbers with a positive sum")
         return weight / weight.sum()
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same objective on another device; itself if it is there already."""
+        if torch.device(device) == self.device:
+            return self
+        moved = copy.copy(self)
+        moved.__dict__.pop("samples", None)  # cached for the old device
+        moved.device = torch.device(device)
+        for name, value in vars(moved).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
 
     @property
     def features(self) -> Tensor:

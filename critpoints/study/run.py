@@ -8,10 +8,12 @@ from itertools import groupby
 from time import perf_counter
 
 import torch
+from torch import Tensor
 
 from critpoints.classification import Spectrum, classify, negative_eigenvalue_causes, raw_spectrum, settle
 from critpoints.errors import Status, require
 from critpoints.objectives.base import Objective
+from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.refinement import Refinement
 from critpoints.solvers.training import Training, train
 from critpoints.study.environment import provenance
@@ -136,16 +138,25 @@ def compute_unit(
         steps=spec.steps,
         callback=report.stage("training", 0.0, _TRAINING_SHARE),
     )
-    raw = raw_spectrum(problem, training.theta)
+    home = problem.to("cpu") if isinstance(problem, TwoLayerObjective) else problem  # verdicts are the CPU's
+    trained = training.theta.to(home.device)
+    raw = raw_spectrum(home, trained)
     settled = settle(
-        problem,
-        training.theta,
+        home,
+        trained,
         method=spec.refine,
         gtol=spec.gtol,
         callback=report.stage("refining", _TRAINING_SHARE, _REFINEMENT_SHARE),
     )
     points = _point_rows(unit, training, raw, settled.refinement, settled.verdicts)
     return points, _verdict_rows(unit, raw, settled.verdicts)
+
+
+def retrace(spec: StudySpec, problem: Objective, initial: Initial, width: int, seed: int, record: int = 60) -> Tensor:
+    """The trajectory of one student, computed again: (T, P), log-spaced in the steps."""
+    theta0 = initial.rows(problem, width, (seed,), spec.scheme)
+    trajectory = train(problem, theta0, method=spec.method, lr=spec.lr, steps=spec.steps, record=record).trajectory
+    return trajectory[:, 0]
 
 
 def _point_rows(unit: Unit, training: Training, raw: Spectrum, refinement: Refinement, verdicts: Verdicts) -> list[Row]:

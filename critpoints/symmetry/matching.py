@@ -24,6 +24,7 @@ from torch import Tensor
 from critpoints.curvature.dense import Eigensystem, eigensystem, eigenvalue_noise
 from critpoints.objectives.teacher_student import TeacherStudent
 
+HUGE = 1e6  # no student with parameters beyond this is near the teacher
 REACH = 0.1  # farthest that a weight vector or a vanishing output weight is moved
 _RESIDUAL = 1e-12  # relative: what the linear conditions may miss after the projection, in float64
 _POINTS = 17  # of the path on which the loss must fall
@@ -211,7 +212,7 @@ def match_teacher(problem: TeacherStudent, theta: Tensor) -> list[TeacherMatch |
     The roles are chosen greedily, each neuron the nearest, so a match is always right but a far one can be missed.
     """
     theta = problem.validate(theta).detach()
-    snaps = [_snap(problem, row) if bool(torch.isfinite(row).all()) else None for row in theta]
+    snaps = [_snap(problem, row) if bool((row.abs() < HUGE).all()) else None for row in theta]
     rows = [row for row, snap in enumerate(snaps) if snap is not None]
     matches: list[TeacherMatch | None] = [None] * len(theta)
     if not rows:
