@@ -59,7 +59,7 @@ def _sigmoid(z: Tensor, n: int) -> Tensor:
     slope = e / (1 + e) ** 2
     if n == 1:
         return slope
-    odd = -torch.sign(z) * (1 - e) / (1 + e)  # 1 - 2 s, without cancellation
+    odd = -torch.tanh(0.5 * z)  # 1 - 2 s, without cancellation
     if n == 2:
         return slope * odd
     if n == 3:

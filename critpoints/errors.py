@@ -43,7 +43,9 @@ class Status(Enum):
     VALLEY = "the loss falls ever more slowly along a curved, nearly singular valley"
     ITERATION_LIMIT = "the iteration limit came first"
     NON_FINITE = "the loss or its gradient became infinite or not a number"
-    LOSS_TOLERANCE = "the external solver stopped because the loss no longer changed, with the gradient above the tolerance"
+    LOSS_TOLERANCE = (
+        "the external solver stopped because the loss no longer changed, with the gradient above the tolerance"
+    )
     SOLVER_FAILED = "the external solver gave up"
 
     @property

@@ -129,9 +129,9 @@ def _solve_row(g, values, radius, step):
     if not hard:
         mu = _shift(g, values, radius)
         length = _boundary_step(g, values, mu, 0.0, step)
-        if math.sqrt(length) <= (1 + 1e-6) * radius:
+        if abs(math.sqrt(length) - radius) <= 1e-6 * radius:
             return True
-        # mu is -values[0] to the last bit: as good as the hard case
+        # mu is -values[0] to the last bit, where the length cannot be resolved: as good as the hard case
     # The hard case: g has no component along the lowest eigenvectors, so mu = -values[0] leaves |p| < radius and
     # the rest of the radius goes along the lowest eigenvector, either way (Nocedal & Wright, section 4.3).
     length = _boundary_step(g, values, low, gap, step)

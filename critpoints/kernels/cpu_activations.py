@@ -89,7 +89,7 @@ def sigmoid_parts(z):
     r = 1.0 / (1.0 + e)
     slope = e * r * r
     less = e * r
-    odd = (1.0 - e) * r
+    odd = -fma(power, q, power - 1.0) * r  # (1 - e) / (1 + e), accurate near 0
     s = less if z < 0 else r
     return s, slope, slope * (odd if z < 0 else -odd)
 

@@ -19,8 +19,8 @@ class SecondOrder:
         loss: (S,).
         gradient: (S, P).
         hessian: (S, P, P), exactly symmetric.
-        gradient_noise: (S,), a bound of the norm of the gradient's own rounding error; a gradient below it is
-            indistinguishable from zero.
+        gradient_noise: (S,), how large the norm of the gradient's own rounding error may be, below which a gradient is
+            indistinguishable from zero: a bound where the objective knows its sums, else an estimate.
     """
 
     loss: Tensor
@@ -106,8 +106,8 @@ class Objective:
         theta = self.validate(theta)
         loss, gradient = self.loss_and_gradient(theta)
         hessian = self.hessian(theta)
-        # First-order rounding of theta itself plus that of the loss' own terms, in the absence of their sizes.
-        eps = torch.finfo(self.dtype).eps
+        # The rounding of theta to first order, times 8 for that of the loss' own terms, whose sizes are not known.
+        eps = 8 * torch.finfo(self.dtype).eps
         noise = eps * (hessian.abs() * theta.abs().unsqueeze(-2)).sum(-1).norm(dim=-1)
         return SecondOrder(loss, gradient, hessian, noise + eps * gradient.abs().amax(-1))
 
