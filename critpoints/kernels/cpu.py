@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from critpoints.kernels.cpu_activations import fill
-from critpoints.kernels.intrinsics import dot, fma
+from critpoints.kernels.intrinsics import dot, fma, gradient_sums, view, workspace
 from critpoints.kernels.samples import LANES, Samples
 from critpoints.kernels.types import AdamRun, Derivatives
 
@@ -39,6 +39,13 @@ def _scale(a, x, n, y):
 
 
 @_function
+def _combine(a, x, b, y, n, z):
+    """As ``_scale`` and ``_axpy``, in one pass."""
+    for i in range(n):
+        z[i] = fma(b, y[i], a * x[i])
+
+
+@_function
 def _multiply(x, y, n):
     for i in range(n):
         x[i] = x[i] * y[i]
@@ -51,17 +58,29 @@ def _product(x, y, n, out):
 
 
 @_function
-def _residual(theta, width, inputs, targets, n, code, centre, bias, z, e, s, s1, s2, second):
-    """Activations of one block and its residual e~ = f - target."""
-    d = inputs.shape[0]
+def _residual(theta, width, inputs, targets, start, n, code, centre, bias, second, buffers):
+    """Activations of one block and its residual e~ = f - target.
+
+    Args:
+        buffers: from ``workspace``, in rows of BLOCK doubles: z, e~, then s of every neuron, s' of every neuron and,
+            if ``second``, s'' of every neuron, else one row of scratch.
+    """
+    d, n_samples = inputs.shape
+    z, e, y = view(buffers, 0, n), view(buffers, BLOCK, n), view(targets, start, n)
     for i in range(n):
-        e[i] = bias - targets[i]
+        e[i] = bias - y[i]
     for k in range(width):
-        _scale(theta[k * d], inputs[0], n, z)
-        for j in range(1, d):
-            _axpy(theta[k * d + j], inputs[j], n, z)
-        fill(code, centre, z, n, s[k], s1[k], s2[k] if second else s2[0], second)
-        _axpy(theta[width * d + k], s[k], n, e)
+        x0 = view(inputs, start, n)
+        if d == 2:
+            _combine(theta[k * d], x0, theta[k * d + 1], view(inputs, n_samples + start, n), n, z)
+        else:
+            _scale(theta[k * d], x0, n, z)
+            for j in range(1, d):
+                _axpy(theta[k * d + j], view(inputs, j * n_samples + start, n), n, z)
+        s, s1 = view(buffers, (2 + k) * BLOCK, n), view(buffers, (2 + width + k) * BLOCK, n)
+        s2 = view(buffers, (2 + 2 * width + (k if second else 0)) * BLOCK, n)
+        fill(code, centre, z, n, s, s1, s2, second)
+        _axpy(theta[width * d + k], s, n, e)
 
 
 @_function
@@ -91,23 +110,29 @@ def _loss_and_gradient(theta, width, inputs, targets, weights, code, mirror, out
     p_bias = width * (d + 1)
     bias = theta[p_bias] if output_bias and mirror[3] == 0.0 else 0.0
     gradient[:] = _poison(theta)
-    z, e, spare = buffers[0], buffers[1], buffers[2:3]
-    s, s1 = buffers[3 : 3 + width], buffers[3 + width : 3 + 2 * width]
     loss = _poison(theta)
     start = 0
     while start < n_samples:
         n = min(BLOCK, n_samples - start)
-        x, y, q = inputs[:, start : start + n], targets[start : start + n], weights[start : start + n]
-        _residual(theta, width, x, y, n, code, mirror[0], bias, z, e, s, s1, spare, False)
+        _residual(theta, width, inputs, targets, start, n, code, mirror[0], bias, False, buffers)
+        z, e, q = view(buffers, 0, n), view(buffers, BLOCK, n), view(weights, start, n)
         _product(e, q, n, z)
         loss += dot(e, z, n)
         if output_bias and mirror[3] == 0.0:
             gradient[p_bias] += dot(e, q, n)
         for k in range(width):
-            gradient[p_out + k] += dot(z, s[k], n)
-            _multiply(s1[k], z, n)
-            for j in range(d):
-                gradient[k * d + j] += dot(s1[k], x[j], n)
+            s, s1 = view(buffers, (2 + k) * BLOCK, n), view(buffers, (2 + width + k) * BLOCK, n)
+            if d == 2:
+                x0, x1 = view(inputs, start, n), view(inputs, n_samples + start, n)
+                sums = gradient_sums(z, s, s1, x0, x1, n)
+                gradient[p_out + k] += sums[0]
+                gradient[k * d] += sums[1]
+                gradient[k * d + 1] += sums[2]
+            else:
+                gradient[p_out + k] += dot(z, s, n)
+                _multiply(s1, z, n)
+                for j in range(d):
+                    gradient[k * d + j] += dot(s1, view(inputs, j * n_samples + start, n), n)
         start += n
     for k in range(width):
         for j in range(d):
@@ -127,7 +152,7 @@ def _loss_and_gradient(theta, width, inputs, targets, weights, code, mirror, out
 @_driver
 def _loss_and_gradient_rows(theta, width, inputs, targets, weights, code, mirror, output_bias, loss, gradient):
     for row in numba.prange(theta.shape[0]):
-        buffers = np.empty((3 + 2 * width, BLOCK))
+        buffers = workspace((3 + 2 * width) * BLOCK)
         loss[row] = _loss_and_gradient(
             theta[row], width, inputs, targets, weights, code, mirror, output_bias, buffers, gradient[row]
         )
@@ -148,7 +173,7 @@ def _adam_rows(
     """Adam steps on every row, in place; schedule (steps, 3): learning rate and the two bias corrections."""
     n_parameters = theta.shape[1]
     for row in numba.prange(theta.shape[0]):
-        buffers = np.empty((3 + 2 * width, BLOCK))
+        buffers = workspace((3 + 2 * width) * BLOCK)
         gradient = np.empty(n_parameters)
         point = theta[row].copy()
         step = 0
@@ -185,50 +210,54 @@ def _second_order(
     gradient[:] = _poison(theta)
     hessian[:] = _poison(theta)
     noise[:] = 0.0
-    z, e, size, weighted = buffers[0], buffers[1], buffers[2], buffers[3]
-    s = buffers[4 : 4 + width]
-    s1 = buffers[4 + width : 4 + 2 * width]
-    s2 = buffers[4 + 2 * width : 4 + 3 * width]
     loss = _poison(theta)
     start = 0
     while start < n_samples:
         n = min(BLOCK, n_samples - start)
-        x, y, q = inputs[:, start : start + n], targets[start : start + n], weights[start : start + n]
-        _residual(theta, width, x, y, n, code, mirror[0], bias, z, e, s, s1, s2, True)
+        _residual(theta, width, inputs, targets, start, n, code, mirror[0], bias, True, buffers)
+        z, e = view(buffers, 0, n), view(buffers, BLOCK, n)
+        size, weighted = view(buffers, (2 + 3 * width) * BLOCK, n), view(buffers, (3 + 3 * width) * BLOCK, n)
+        y, q = view(targets, start, n), view(weights, start, n)
         for i in range(n):
             size[i] = abs(y[i]) + abs(bias)
         for k in range(width):
-            a = abs(theta[p_out + k])
+            a, s = theta[p_out + k], view(buffers, (2 + k) * BLOCK, n)
+            s1 = view(buffers, (2 + width + k) * BLOCK, n)
             for i in range(n):
-                size[i] = fma(a, abs(s[k, i]), size[i])
-        _multiply(size, q, n)
-        for k in range(width):
+                size[i] = fma(abs(a), abs(s[i]), size[i])
             for j in range(d):
+                x, row = view(inputs, j * n_samples + start, n), view(jacobian, (k * d + j) * BLOCK, n)
                 for i in range(n):
-                    jacobian[k * d + j, i] = theta[p_out + k] * s1[k, i] * x[j, i]
+                    row[i] = a * s1[i] * x[i]
+            row = view(jacobian, (p_out + k) * BLOCK, n)
             for i in range(n):
-                jacobian[p_out + k, i] = s[k, i]
+                row[i] = s[i]
+        _multiply(size, q, n)
         if full_bias:
+            row = view(jacobian, p_bias * BLOCK, n)
             for i in range(n):
-                jacobian[p_bias, i] = 1.0
+                row[i] = 1.0
         _product(e, q, n, z)
         loss += dot(e, z, n)
         for p in range(n_rows):
-            gradient[p] += dot(z, jacobian[p], n)
+            row = view(jacobian, p * BLOCK, n)
+            gradient[p] += dot(z, row, n)
             for i in range(n):
-                weighted[i] = abs(jacobian[p, i])
+                weighted[i] = abs(row[i])
             noise[p] += dot(size, weighted, n)
-            _product(jacobian[p], q, n, weighted)
+            _product(row, q, n, weighted)
             for r in range(p + 1):
-                hessian[p, r] += dot(weighted, jacobian[r], n)
+                hessian[p, r] += dot(weighted, view(jacobian, r * BLOCK, n), n)
         for k in range(width):
+            s1 = view(buffers, (2 + width + k) * BLOCK, n)
+            s2 = view(buffers, (2 + 2 * width + k) * BLOCK, n)
             for j in range(d):
-                for i in range(n):
-                    weighted[i] = z[i] * x[j, i]
-                hessian[p_out + k, k * d + j] += dot(weighted, s1[k], n)
-                _multiply(weighted, s2[k], n)
+                _product(z, view(inputs, j * n_samples + start, n), n, weighted)
+                hessian[p_out + k, k * d + j] += dot(weighted, s1, n)
+                _multiply(weighted, s2, n)
                 for r in range(j + 1):
-                    hessian[k * d + j, k * d + r] += theta[p_out + k] * dot(weighted, x[r], n)
+                    x = view(inputs, r * n_samples + start, n)
+                    hessian[k * d + j, k * d + r] += theta[p_out + k] * dot(weighted, x, n)
         start += n
     for p in range(n_parameters):
         gradient[p] *= 2.0
@@ -258,8 +287,8 @@ def _second_order_rows(
     theta, width, inputs, targets, weights, code, mirror, output_bias, loss, gradient, hessian, noise
 ):
     for row in numba.prange(theta.shape[0]):
-        buffers = np.empty((4 + 3 * width, BLOCK))
-        jacobian = np.empty((theta.shape[1], BLOCK))
+        buffers = workspace((4 + 3 * width) * BLOCK)
+        jacobian = workspace(theta.shape[1] * BLOCK)
         loss[row] = _second_order(
             theta[row], width, inputs, targets, weights, code, mirror, output_bias, buffers, jacobian,
             gradient[row], hessian[row], noise[row],

@@ -1,23 +1,30 @@
-"""Fused multiply-add, bit casts and a dot product with a fixed order of additions, for the compiled CPU kernels.
+"""Fused multiply-add, bit casts, views and sums with a fixed order of additions, for the compiled CPU kernels.
 
-Floating-point sums are the one thing that a vectorising compiler may reorder. ``dot`` fixes the order in the source,
-so that a result depends on neither batch, thread count nor instruction set: 16 running sums, added pairwise at the end.
+Floating-point sums are the one thing that a vectorising compiler may reorder. ``dot`` and ``gradient_sums`` fix the
+order in the source, so that a result depends on neither batch, thread count nor instruction set: 16 running sums,
+added pairwise at the end.
 """
 
 # pyright: reportAttributeAccessIssue=false, reportArgumentType=false
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 _VECTOR = 8  # doubles a vector register holds on the widest current CPUs; narrower ones use several registers
 _VECTORS = 2  # independent sums, to hide the latency of the multiply-add
+_CACHE_LINE = 64  # bytes
 _I64 = ir.IntType(64)
+_VECTOR_TYPE = ir.VectorType(ir.DoubleType(), _VECTOR)
+_DOUBLES = types.Array(types.float64, 1, "C")
 _intrinsic: Any = intrinsic  # its result is called with one argument less than the function has
 
 
@@ -51,42 +58,122 @@ def as_bits(typingctx: Any, value: Any) -> Any:
     return types.int64(types.float64), codegen
 
 
+def _data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _vector_of_doubles(context: Any, builder: Any, data: Any, n: Any, owner: Any) -> Any:
+    result = context.make_array(_DOUBLES)(context, builder)
+    size = ir.Constant(_I64, 8)
+    context.populate_array(result, data=data, shape=[n], strides=[size], itemsize=size, meminfo=owner)
+    return result._getvalue()
+
+
+@_intrinsic
+def workspace(typingctx: Any, n: Any) -> Any:
+    """n uninitialised doubles that begin on a cache line, so that no vector of 8 lies across two lines."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size, align = builder.mul(args[0], ir.Constant(_I64, 8)), ir.Constant(ir.IntType(32), _CACHE_LINE)
+        owner = context.nrt.meminfo_alloc_aligned(builder, size=size, align=align)
+        data = builder.bitcast(context.nrt.meminfo_data(builder, owner), ir.DoubleType().as_pointer())
+        return _vector_of_doubles(context, builder, data, args[0], owner)
+
+    return _DOUBLES(types.int64), codegen
+
+
+@_intrinsic
+def view(typingctx: Any, array: Any, start: Any, n: Any) -> Any:
+    """The n doubles of a contiguous array from a flat index on, as a contiguous array that counts no reference.
+
+    A slice would be strided for the compiler, which then does not vectorise, and would count a reference atomically:
+    threads that read the same samples would wait for one another. The array must outlive the view, as an argument does.
+    """
+    if array.dtype != types.float64 or array.layout != "C":
+        raise TypingError(f"view takes a contiguous array of float64, got {array}")
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        return _vector_of_doubles(context, builder, data, args[2], None)
+
+    return _DOUBLES(array, types.int64, types.int64), codegen
+
+
+class _Sums:
+    """Running sums of products, one vector each; a sum's order of additions depends on its length alone."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        zero = ir.Constant(_VECTOR_TYPE, [0.0] * _VECTOR)
+        self.running = [cgutils.alloca_once_value(builder, zero) for _ in range(_VECTORS)]
+
+    def add(self, u: int, left: Any, right: Any) -> None:
+        """Adds the products of two vectors to the u-th running sum."""
+        name, signature = f"llvm.fma.v{_VECTOR}f64", ir.FunctionType(_VECTOR_TYPE, [_VECTOR_TYPE] * 3)
+        fused = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        total = self.builder.call(fused, [left, right, self.builder.load(self.running[u])])
+        self.builder.store(total, self.running[u])
+
+    def total(self) -> Any:
+        """The running sums and then their lanes, added pairwise."""
+        builder, total = self.builder, self.builder.load(self.running[0])
+        for running in self.running[1:]:
+            total = builder.fadd(total, builder.load(running))
+        size = _VECTOR
+        while size > 1:
+            size //= 2
+            mask = ir.VectorType(ir.IntType(32), size)
+            halves = [
+                builder.shuffle_vector(total, total, ir.Constant(mask, list(range(k, k + size)))) for k in (0, size)
+            ]
+            total = builder.fadd(*halves)
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+
+@contextmanager
+def _vectors(builder: Any, n: Any) -> Iterator[Callable[[Any, int], Any]]:
+    """A loop over n doubles, 16 at a time; gives load(pointer, u), the u-th vector of the current 16."""
+    step = ir.Constant(_I64, _VECTOR * _VECTORS)
+    with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), n, step) as (i, _):
+
+        def load(pointer: Any, u: int) -> Any:
+            address = builder.gep(pointer, [builder.add(i, ir.Constant(_I64, u * _VECTOR))])
+            return builder.load(builder.bitcast(address, _VECTOR_TYPE.as_pointer()), align=8)
+
+        yield load
+
+
 @_intrinsic
 def dot(typingctx: Any, a: Any, b: Any, n: Any) -> Any:
     """sum_i a[i] * b[i] for i < n; n a multiple of 16, both arrays contiguous float64."""
     signature = types.float64(a, b, types.int64)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        left = context.make_array(signature.args[0])(context, builder, args[0]).data
-        right = context.make_array(signature.args[1])(context, builder, args[1]).data
-        vector = ir.VectorType(ir.DoubleType(), _VECTOR)
-        fused = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{_VECTOR}f64"
-        )
-        zero = ir.Constant(vector, [0.0] * _VECTOR)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(_VECTORS)]
+        left, right = (_data(context, builder, t, v) for t, v in zip(signature.args[:2], args[:2], strict=True))
+        sums = _Sums(builder)
+        with _vectors(builder, args[2]) as load:
+            for u in range(_VECTORS):
+                sums.add(u, load(left, u), load(right, u))
+        return sums.total()
 
-        def load(pointer: Any, index: Any) -> Any:
-            return builder.load(builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer()), align=8)
+    return signature, codegen
 
-        step = ir.Constant(_I64, _VECTOR * _VECTORS)
-        with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), args[2], step) as (i, _):
-            for u, running in enumerate(sums):
-                k = builder.add(i, ir.Constant(_I64, u * _VECTOR))
-                builder.store(builder.call(fused, [load(left, k), load(right, k), builder.load(running)]), running)
-        total = builder.load(sums[0])
-        for running in sums[1:]:
-            total = builder.fadd(total, builder.load(running))
-        size = _VECTOR
-        while size > 1:
-            size //= 2
-            halves = [
-                builder.shuffle_vector(
-                    total, total, ir.Constant(ir.VectorType(ir.IntType(32), size), list(range(k, k + size)))
-                )
-                for k in (0, size)
-            ]
-            total = builder.fadd(*halves)
-        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+@_intrinsic
+def gradient_sums(typingctx: Any, e: Any, s: Any, s1: Any, x: Any, y: Any, n: Any) -> Any:
+    """The sums of e s, (e s1) x and (e s1) y over i < n, each as ``dot`` adds it, in one pass through the arrays."""
+    signature = types.UniTuple(types.float64, 3)(e, s, s1, x, y, types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        arrays = (_data(context, builder, t, v) for t, v in zip(signature.args[:5], args[:5], strict=True))
+        e, s, s1, x, y = arrays
+        sums = [_Sums(builder) for _ in range(3)]
+        with _vectors(builder, args[5]) as load:
+            for u in range(_VECTORS):
+                residual = load(e, u)
+                slope = builder.fmul(residual, load(s1, u))
+                for each, left, right in zip(sums, (residual, slope, slope), (s, x, y), strict=True):
+                    each.add(u, left, load(right, u))
+        return context.make_tuple(builder, signature.return_type, [each.total() for each in sums])
 
     return signature, codegen
