@@ -1,7 +1,8 @@
 """What holds for every test: one thread a process, no display, reproducible examples."""
 
-import pytest
 import os
+
+import pytest
 
 # Numba, BLAS and torch read these once, when they are first imported, so nothing that imports them may come before.
 # A test that needs more threads starts a process of its own with its own setting.

@@ -19,23 +19,23 @@ def wider(w_new, a_new, a=A, w=W):
     return student(torch.cat([w, torch.as_tensor(w_new, dtype=torch.float64)]), [*a.tolist(), *a_new])
 
 
+FLIPPED_FIRST = W * torch.tensor([[-1.0], [1.0], [1.0], [1.0]])  # with a = (-1, -1, 1, -1), short of a constant of 1
+SHORT = torch.tensor([-1.0, -1.0, 1.0, -1.0])
+
 PLANTED = {
     ("plain",): GRID.teacher,
     ("duplicate",): GRID.embed(6, neuron=1, mu=0.3),
     ("zero output weight",): GRID.embed(5, kind="zero"),
     ("flipped set",): student(torch.cat([-W[:2], W[2:]]), [-1.0, 1.0, 1.0, -1.0]),
-    ("constant neuron", "flipped set"): wider([[0.0, 0.0]], [2.0], torch.tensor([-1.0, -1, 1, -1]), W * torch.tensor([[-1.0], [1], [1], [1]])),
+    ("constant neuron", "flipped set"): wider([[0.0, 0.0]], [2.0], SHORT, FLIPPED_FIRST),
     ("zero-sum cluster",): wider([[1.3, 0.2], [1.3, 0.2]], [0.7, -0.7]),
-    ("antipodal pair", "flipped set"): wider(
-        [[1.3, 0.2], [-1.3, -0.2]], [1.0, 1.0], torch.tensor([-1.0, -1, 1, -1]), W * torch.tensor([[-1.0], [1], [1], [1]])
-    ),
-}  # fmt: skip
+    ("antipodal pair", "flipped set"): wider([[1.3, 0.2], [-1.3, -0.2]], [1.0, 1.0], SHORT, FLIPPED_FIRST),
+}
 
 
-@pytest.mark.parametrize(
-    ("types", "theta"), PLANTED.items(), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
-)
-def test_a_planted_member_of_the_class_is_recognised_with_its_type(types, theta):
+@pytest.mark.parametrize("types", PLANTED, ids=" and ".join)
+def test_a_planted_member_of_the_class_is_recognised_with_its_type(types):
+    theta = PLANTED[types]
     generator = torch.Generator().manual_seed(1)
     assert float(GRID.loss(theta)) < 1e-30
     off = theta + 1e-9 * torch.randn(theta.shape, generator=generator, dtype=torch.float64)
