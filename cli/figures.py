@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,11 +48,17 @@ def save_study_figures(
     from critpoints.objectives.teacher_student import TeacherStudent
 
     problem = prepared.problem
+    kinds: dict[int, dict[str, int]] = {}
     for width in widths:
         points = list(store.points(width, seeds))
+        kinds[width] = dict(Counter(point["kind"] for point in points))
         _save_spectra(points, width, folder)
         if isinstance(problem, TeacherStudent) and problem.n_inputs == 2:
             _save_neurons(points, prepared, problem, width, folder)
+    if len(kinds) > 1:
+        from critpoints.plots.kinds import kinds_per_width
+
+        save_figure(kinds_per_width(kinds), folder, "kinds_per_width")
 
 
 def _save_spectra(points: list[Row], width: int, folder: Path) -> None:

@@ -54,6 +54,7 @@ def print_report(
         _print_kinds(width, of_width)
         _print_statuses(of_width)
         print(_negative_line(of_width["negative_raw_eigenvalues"], _TRAINING[store.spec.method]))
+        print(_threshold_line(of_width["loss_thresholds"]))
         print()
         counted = found[width]
         if counted is not None:
@@ -93,6 +94,11 @@ def _print_statuses(found: dict[str, Any]) -> None:
         for name, count in found["statuses"].items()
     ]
     print_table("why refinement stopped", ("status", "count", "fraction", "reason"), rows, texts=(0, 3))
+
+
+def _threshold_line(found: dict[str, dict[str, int]]) -> str:
+    parts = [f"{each['below']} (loss < {name}; {each['global']} are)" for name, each in found.items()]
+    return f"points that a loss threshold would call global minima: {', '.join(parts)}"
 
 
 def _negative_line(found: dict[str, int], training: str) -> str:

@@ -13,13 +13,16 @@ from critpoints.study.records import Row
 from critpoints.study.store import Store
 
 CAUSES = ("rounding", "unconverged", "saddle", "undecided")
+THRESHOLDS = (1e-3, 1e-4)  # losses below which the literature calls a point global: arXiv 1712.08968, 2105.14573
 _SCALARS = ("kind", "status", "negative_cause", "loss", "smallest_eigenvalue", "trained_smallest_eigenvalue")
 
 
 def summarise(
     store: Store, widths: Iterable[int] | None = None, seeds: Collection[int] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """The summary of each width, by its decimal name: ``seeds``, ``kinds``, ``statuses``, ``negative_raw_eigenvalues``.
+    """The summary of each width, by its decimal name.
+
+    Its entries are ``seeds``, ``kinds``, ``statuses``, ``negative_raw_eigenvalues`` and ``loss_thresholds``.
 
     A kind has ``count``, ``fraction``, ``wilson95`` (its interval), ``median_loss`` and
     ``median_smallest_eigenvalue``; kinds and statuses are sorted by falling count.
@@ -54,7 +57,14 @@ def _summarise_width(points: Sequence[Row]) -> dict[str, Any]:
         },
         "statuses": dict(_ranked(point["status"] for point in points)),
         "negative_raw_eigenvalues": _summarise_negative(points),
+        "loss_thresholds": {f"{threshold:g}": _below(points, threshold) for threshold in THRESHOLDS},
     }
+
+
+def _below(points: Sequence[Row], threshold: float) -> dict[str, int]:
+    """How many points a loss threshold would call global, and how many of them are."""
+    below = [point for point in points if point["loss"] < threshold]
+    return {"below": len(below), "global": sum(point["kind"] == "global_minimum" for point in below)}
 
 
 def _summarise_kind(points: Sequence[Row], n: int) -> dict[str, Any]:

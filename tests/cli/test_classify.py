@@ -26,7 +26,7 @@ def test_the_json_document(run, study: Path) -> None:
     assert StudySpec(**document["spec"]) == StudySpec(steps=20, lr=0.01)
     assert list(document["widths"]) == ["1", "2"]
     for width in document["widths"].values():
-        assert set(width) == {"seeds", "kinds", "statuses", "negative_raw_eigenvalues", "distinct"}
+        assert set(width) == {"seeds", "kinds", "statuses", "negative_raw_eigenvalues", "loss_thresholds", "distinct"}
         assert all(0 < width["distinct"][kind] <= width["kinds"][kind]["count"] for kind in width["distinct"])
         assert width["seeds"] == 6 == sum(width["statuses"].values())
         assert sum(kind["count"] for kind in width["kinds"].values()) == 6
