@@ -8,8 +8,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Protocol
+
+from critpoints.study.environment import cpu_model
 
 PAUSE = 0.05  # seconds between two turns: threads that wait actively for more work have gone to sleep by then
 _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -45,15 +46,6 @@ def bind(threads: int) -> None:
         os.sched_setaffinity(0, available_processors()[:threads])
 
 
-def _cpu_model() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return "unknown"
-
-
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -64,7 +56,7 @@ def _version(package: str) -> str | None:
 def machine(threads: int, packages: Iterable[str]) -> dict[str, Any]:
     """What a timing depends on: processor, threads, load, versions (None for a package that is not installed)."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "processors": os.cpu_count(),
         "threads": threads,
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
