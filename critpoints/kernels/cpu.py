@@ -14,13 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from critpoints.kernels.cpu_activations import fill
-from critpoints.kernels.intrinsics import dot, fma, gradient_sums, view, workspace
-from critpoints.kernels.samples import LANES, Samples
+from critpoints.kernels.cpu_activations import fill, lattice_exponentials, sigmoid_of_exponentials
+from critpoints.kernels.intrinsics import (
+    add_run,
+    dot,
+    fma,
+    gradient_sums,
+    scale_run,
+    scale_run_less_one,
+    view,
+    workspace,
+)
+from critpoints.kernels.samples import BLOCK, LANES, Samples
 from critpoints.kernels.types import AdamRun, Derivatives
 
-BLOCK = 432  # samples a block: the buffers of a width-5 student then fit a 48 KiB first-level cache
 _FAILED = 1
+_SPILL = 16  # doubles that scale_run and add_run may write or read too many, and a bit
+_NO_RUNS = np.zeros((0, 4), dtype=np.int64)
 
 _function: Any = numba.njit(error_model="numpy", cache=True)
 _driver: Any = numba.njit(parallel=True, error_model="numpy", cache=True)
@@ -58,28 +68,72 @@ def _product(x, y, n, out):
 
 
 @_function
-def _residual(theta, width, inputs, targets, start, n, code, centre, bias, second, buffers):
+def _lattice_tables(theta, width, levels, tables):
+    """For each neuron exp(-w_j x_j) and expm1(-w_j x_j) at the levels of both axes, then 1 if they are in range."""
+    n_levels = levels.shape[1]
+    for k in range(width):
+        base = k * (4 * n_levels + 1)
+        usable = True
+        for j in range(2):
+            out = view(tables, base + 2 * j * n_levels, 2 * n_levels)
+            axis = view(levels, j * n_levels, n_levels)
+            usable = lattice_exponentials(theta[2 * k + j], axis, n_levels, out) and usable
+        tables[base + 4 * n_levels] = 1.0 if usable else 0.0
+
+
+@_function
+def _lattice_products(tables, base, n_levels, runs, start, n, centred, e, em):
+    """exp(-z) and, if ``centred``, expm1(-z) of one neuron on one block of samples; both need room for 8 more."""
+    end = start
+    for r in range(runs.shape[0]):
+        if start <= runs[r, 0] < start + n:
+            first, length, level, low = runs[r, 0] - start, runs[r, 1], runs[r, 2], runs[r, 3]
+            at = base + 2 * n_levels + low
+            scale_run(tables[base + level], view(tables, at, length), length, view(e, first, length))
+            a = tables[base + n_levels + level]
+            if centred and -0.5 <= a <= 1.0:
+                add_run(a, view(tables, at + n_levels, length), length, view(em, first, length))
+            elif centred:  # there the sum a b + a + b can cancel, and exp(-z) - 1 is as accurate as z
+                scale_run_less_one(tables[base + level], view(tables, at, length), length, view(em, first, length))
+            end = runs[r, 0] + length
+    for i in range(end - start, n):  # the padding, at x = 0
+        e[i], em[i] = 1.0, 0.0
+
+
+@_function
+def _residual(theta, width, inputs, targets, start, n, code, centre, bias, second, lattice, tables, buffers):
     """Activations of one block and its residual e~ = f - target.
 
     Args:
+        lattice: levels and runs (lattice.py); no runs where there is none, or none is wanted.
+        tables: from ``_lattice_tables``.
         buffers: from ``workspace``, in rows of BLOCK doubles: z, e~, then s of every neuron, s' of every neuron and,
-            if ``second``, s'' of every neuron, else one row of scratch.
+            if ``second``, s'' of every neuron, else one row of scratch and two, of _SPILL more, for the lattice.
     """
     d, n_samples = inputs.shape
+    levels, runs = lattice
+    n_levels = levels.shape[1]
     z, e, y = view(buffers, 0, n), view(buffers, BLOCK, n), view(targets, start, n)
     for i in range(n):
         e[i] = bias - y[i]
     for k in range(width):
-        x0 = view(inputs, start, n)
-        if d == 2:
-            _combine(theta[k * d], x0, theta[k * d + 1], view(inputs, n_samples + start, n), n, z)
-        else:
-            _scale(theta[k * d], x0, n, z)
-            for j in range(1, d):
-                _axpy(theta[k * d + j], view(inputs, j * n_samples + start, n), n, z)
         s, s1 = view(buffers, (2 + k) * BLOCK, n), view(buffers, (2 + width + k) * BLOCK, n)
         s2 = view(buffers, (2 + 2 * width + (k if second else 0)) * BLOCK, n)
-        fill(code, centre, z, n, s, s1, s2, second)
+        base = k * (4 * n_levels + 1)
+        if runs.shape[0] > 0 and tables[base + 4 * n_levels] > 0.0:
+            room = (3 + 2 * width) * BLOCK
+            exponential, less_one = view(buffers, room, BLOCK), view(buffers, room + BLOCK + _SPILL, BLOCK)
+            _lattice_products(tables, base, n_levels, runs, start, n, centre != 0.0, exponential, less_one)
+            sigmoid_of_exponentials(exponential, less_one, n, centre != 0.0, s, s1)
+        else:
+            x0 = view(inputs, start, n)
+            if d == 2:
+                _combine(theta[k * d], x0, theta[k * d + 1], view(inputs, n_samples + start, n), n, z)
+            else:
+                _scale(theta[k * d], x0, n, z)
+                for j in range(1, d):
+                    _axpy(theta[k * d + j], view(inputs, j * n_samples + start, n), n, z)
+            fill(code, centre, z, n, s, s1, s2, second)
         _axpy(theta[width * d + k], s, n, e)
 
 
@@ -104,17 +158,21 @@ def _poison(theta):
 
 
 @_function
-def _loss_and_gradient(theta, width, inputs, targets, weights, code, mirror, output_bias, buffers, gradient):
+def _loss_and_gradient(
+    theta, width, inputs, targets, weights, code, mirror, output_bias, lattice, tables, buffers, gradient
+):
     d, n_samples = inputs.shape
     p_out = width * d
     p_bias = width * (d + 1)
     bias = theta[p_bias] if output_bias and mirror[3] == 0.0 else 0.0
     gradient[:] = _poison(theta)
     loss = _poison(theta)
+    if lattice[1].shape[0] > 0:
+        _lattice_tables(theta, width, lattice[0], tables)
     start = 0
     while start < n_samples:
         n = min(BLOCK, n_samples - start)
-        _residual(theta, width, inputs, targets, start, n, code, mirror[0], bias, False, buffers)
+        _residual(theta, width, inputs, targets, start, n, code, mirror[0], bias, False, lattice, tables, buffers)
         z, e, q = view(buffers, 0, n), view(buffers, BLOCK, n), view(weights, start, n)
         _product(e, q, n, z)
         loss += dot(e, z, n)
@@ -150,11 +208,23 @@ def _loss_and_gradient(theta, width, inputs, targets, weights, code, mirror, out
 
 
 @_driver
-def _loss_and_gradient_rows(theta, width, inputs, targets, weights, code, mirror, output_bias, loss, gradient):
+def _loss_and_gradient_rows(theta, width, inputs, targets, weights, code, mirror, output_bias, lattice, loss, gradient):
     for row in numba.prange(theta.shape[0]):
-        buffers = workspace((3 + 2 * width) * BLOCK)
+        buffers = workspace((5 + 2 * width) * BLOCK + 2 * _SPILL)
+        tables = workspace(width * (4 * lattice[0].shape[1] + 1) + _SPILL)
         loss[row] = _loss_and_gradient(
-            theta[row], width, inputs, targets, weights, code, mirror, output_bias, buffers, gradient[row]
+            theta[row],
+            width,
+            inputs,
+            targets,
+            weights,
+            code,
+            mirror,
+            output_bias,
+            lattice,
+            tables,
+            buffers,
+            gradient[row],
         )
 
 
@@ -168,18 +238,33 @@ def _finite(loss, gradient):
 
 @_driver
 def _adam_rows(
-    theta, first, second, width, inputs, targets, weights, code, mirror, output_bias, schedule, betas, eps, failed
+    theta,
+    first,
+    second,
+    width,
+    inputs,
+    targets,
+    weights,
+    code,
+    mirror,
+    output_bias,
+    lattice,
+    schedule,
+    betas,
+    eps,
+    failed,
 ):
     """Adam steps on every row, in place; schedule (steps, 3): learning rate and the two bias corrections."""
     n_parameters = theta.shape[1]
     for row in numba.prange(theta.shape[0]):
-        buffers = workspace((3 + 2 * width) * BLOCK)
+        buffers = workspace((5 + 2 * width) * BLOCK + 2 * _SPILL)
+        tables = workspace(width * (4 * lattice[0].shape[1] + 1) + _SPILL)
         gradient = np.empty(n_parameters)
         point = theta[row].copy()
         step = 0
         while step < schedule.shape[0] and failed[row] == 0:
             loss = _loss_and_gradient(
-                point, width, inputs, targets, weights, code, mirror, output_bias, buffers, gradient
+                point, width, inputs, targets, weights, code, mirror, output_bias, lattice, tables, buffers, gradient
             )
             if not _finite(loss, gradient):
                 failed[row] = _FAILED
@@ -197,7 +282,20 @@ def _adam_rows(
 
 @_function
 def _second_order(
-    theta, width, inputs, targets, weights, code, mirror, output_bias, buffers, jacobian, gradient, hessian, noise
+    theta,
+    width,
+    inputs,
+    targets,
+    weights,
+    code,
+    mirror,
+    output_bias,
+    lattice,
+    buffers,
+    jacobian,
+    gradient,
+    hessian,
+    noise,
 ):
     """Loss, gradient, Hessian and the sum of the gradient's absolute terms (into ``noise``) of one row."""
     d, n_samples = inputs.shape
@@ -214,7 +312,7 @@ def _second_order(
     start = 0
     while start < n_samples:
         n = min(BLOCK, n_samples - start)
-        _residual(theta, width, inputs, targets, start, n, code, mirror[0], bias, True, buffers)
+        _residual(theta, width, inputs, targets, start, n, code, mirror[0], bias, True, lattice, buffers, buffers)
         z, e = view(buffers, 0, n), view(buffers, BLOCK, n)
         size, weighted = view(buffers, (2 + 3 * width) * BLOCK, n), view(buffers, (3 + 3 * width) * BLOCK, n)
         y, q = view(targets, start, n), view(weights, start, n)
@@ -284,18 +382,21 @@ def _second_order(
 
 @_driver
 def _second_order_rows(
-    theta, width, inputs, targets, weights, code, mirror, output_bias, loss, gradient, hessian, noise
+    theta, width, inputs, targets, weights, code, mirror, output_bias, lattice, loss, gradient, hessian, noise
 ):
     for row in numba.prange(theta.shape[0]):
         buffers = workspace((4 + 3 * width) * BLOCK)
         jacobian = workspace(theta.shape[1] * BLOCK)
         loss[row] = _second_order(
-            theta[row], width, inputs, targets, weights, code, mirror, output_bias, buffers, jacobian,
+            theta[row], width, inputs, targets, weights, code, mirror, output_bias, lattice, buffers, jacobian,
             gradient[row], hessian[row], noise[row],
         )  # fmt: skip
 
 
-def _arguments(samples: Samples, theta: np.ndarray) -> tuple:
+def _arguments(samples: Samples, theta: np.ndarray, *, first_order: bool) -> tuple:
+    """What every driver takes after its rows; the lattice serves the sigmoid's first derivatives."""
+    use_lattice = first_order and samples.activation.code == 0
+    lattice = (samples.levels.numpy(), samples.runs.numpy()) if use_lattice else (np.zeros((2, 0)), _NO_RUNS)
     return (
         samples.width(theta.shape[1]),
         samples.inputs.numpy(),
@@ -304,6 +405,7 @@ def _arguments(samples: Samples, theta: np.ndarray) -> tuple:
         samples.activation.code,
         np.array([samples.centre, samples.reflection, samples.shift, samples.balance_weight]),
         samples.output_bias,
+        lattice,
     )
 
 
@@ -311,7 +413,7 @@ def loss_and_gradient(samples: Samples, theta: Tensor) -> tuple[Tensor, Tensor]:
     """Loss (S,) and gradient (S, P) of the rows of ``theta`` (S, P)."""
     rows = theta.detach().contiguous().numpy()
     loss, gradient = np.empty(len(rows)), np.empty_like(rows)
-    _loss_and_gradient_rows(rows, *_arguments(samples, rows), loss, gradient)
+    _loss_and_gradient_rows(rows, *_arguments(samples, rows, first_order=True), loss, gradient)
     return torch.from_numpy(loss), torch.from_numpy(gradient)
 
 
@@ -321,14 +423,14 @@ def derivatives(samples: Samples, theta: Tensor) -> Derivatives:
     n_rows, n_parameters = rows.shape
     loss, gradient, absolute = np.empty(n_rows), np.empty_like(rows), np.empty_like(rows)
     hessian = np.empty((n_rows, n_parameters, n_parameters))
-    _second_order_rows(rows, *_arguments(samples, rows), loss, gradient, hessian, absolute)
+    _second_order_rows(rows, *_arguments(samples, rows, first_order=False), loss, gradient, hessian, absolute)
     return Derivatives(*(torch.from_numpy(a) for a in (loss, gradient, hessian, absolute)))
 
 
 def adam(samples: Samples, run: AdamRun, schedule: Tensor, betas: tuple[float, float], eps: float) -> None:
     """Advances ``run`` in place by ``len(schedule)`` steps; rows that turn non-finite stop where they are."""
     state = (run.theta.numpy(), run.first_moment.numpy(), run.second_moment.numpy())
-    arguments = _arguments(samples, state[0])
+    arguments = _arguments(samples, state[0], first_order=True)
     _adam_rows(*state, *arguments, schedule.numpy(), np.array(betas), eps, run.failed.numpy())
 
 

@@ -31,7 +31,7 @@ _block: Any = numba.njit(error_model="numpy", cache=True)
 
 @_inline
 def exp_parts(u):
-    """(2^n, q) with exp(u) = 2^n (1 + q), for u <= 0."""
+    """(2^n, q) with exp(u) = 2^n (1 + q), for u <= 700."""
     u = u if u > EXP_FLOOR else EXP_FLOOR
     t = fma(u, LOG2_E, ROUND)
     n = t - ROUND
@@ -185,6 +185,39 @@ def _relu(z, n, s, s1, s2):
         s[i] = z[i] if z[i] > 0 else 0.0
         s1[i] = 1.0 if z[i] > 0 else 0.0
         s2[i] = 0.0
+
+
+LATTICE_LIMIT = 300.0  # |w_j x_j| beyond which the products of lattice exponentials could overflow
+
+
+@_block
+def lattice_exponentials(w, levels, n_levels, out):
+    """exp(-w x) and then expm1(-w x) at the levels of one axis, into ``out``; whether all are in range."""
+    largest = 0.0
+    for i in range(n_levels):
+        largest = max(largest, abs(w * levels[i]))
+    if not largest <= LATTICE_LIMIT:
+        return False
+    for i in range(n_levels):
+        power, q = exp_parts(-w * levels[i])
+        out[i] = fma(power, q, power)
+        out[n_levels + i] = fma(power, q, power - 1.0)
+    return True
+
+
+@_block
+def sigmoid_of_exponentials(e, em, n, centred, s, s1):
+    """s (less 1/2 if ``centred``) and s' from e = exp(-z) and, if ``centred``, em = expm1(-z)."""
+    if centred:
+        for i in range(n):
+            r = 1.0 / (1.0 + e[i])
+            s1[i] = (e[i] * r) * r
+            s[i] = -0.5 * em[i] * r
+    else:
+        for i in range(n):
+            r = 1.0 / (1.0 + e[i])
+            s1[i] = (e[i] * r) * r
+            s[i] = r
 
 
 @_block

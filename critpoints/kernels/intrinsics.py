@@ -99,6 +99,76 @@ def view(typingctx: Any, array: Any, start: Any, n: Any) -> Any:
     return _DOUBLES(array, types.int64, types.int64), codegen
 
 
+@_intrinsic
+def scale_run(typingctx: Any, a: Any, b: Any, n: Any, out: Any) -> Any:
+    """out[i] = a b[i] for i < n, rounded up to a multiple of 8.
+
+    The arrays must have room for the up to 7 entries too many, which whoever comes next may overwrite.
+    """
+    signature = types.void(types.float64, b, types.int64, out)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        factor = _spread(builder, args[0])
+        source, target = (_data(context, builder, signature.args[k], args[k]) for k in (1, 3))
+        with _whole_vectors(builder, args[2]) as address:
+            level = builder.load(address(source), align=8)
+            builder.store(builder.fmul(factor, level), address(target), align=8)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@_intrinsic
+def add_run(typingctx: Any, a: Any, b: Any, n: Any, out: Any) -> Any:
+    """out[i] = (1 + a) (1 + b[i]) - 1 = a b[i] + (a + b[i]), otherwise as ``scale_run``."""
+    signature = types.void(types.float64, b, types.int64, out)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        factor, fused = _spread(builder, args[0]), _fused_multiply_add(builder)
+        source, target = (_data(context, builder, signature.args[k], args[k]) for k in (1, 3))
+        with _whole_vectors(builder, args[2]) as address:
+            level = builder.load(address(source), align=8)
+            product = builder.call(fused, [factor, level, builder.fadd(factor, level)])
+            builder.store(product, address(target), align=8)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@_intrinsic
+def scale_run_less_one(typingctx: Any, a: Any, b: Any, n: Any, out: Any) -> Any:
+    """out[i] = a b[i] - 1 with one rounding, otherwise as ``scale_run``."""
+    signature = types.void(types.float64, b, types.int64, out)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        factor, fused = _spread(builder, args[0]), _fused_multiply_add(builder)
+        less_one = ir.Constant(_VECTOR_TYPE, [-1.0] * _VECTOR)
+        source, target = (_data(context, builder, signature.args[k], args[k]) for k in (1, 3))
+        with _whole_vectors(builder, args[2]) as address:
+            product = builder.call(fused, [factor, builder.load(address(source), align=8), less_one])
+            builder.store(product, address(target), align=8)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    vector = builder.insert_element(ir.Constant(_VECTOR_TYPE, None), value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), _VECTOR), [0] * _VECTOR))
+
+
+@contextmanager
+def _whole_vectors(builder: Any, n: Any) -> Iterator[Callable[[Any], Any]]:
+    """A loop over n doubles, 8 at a time; gives address(pointer), that of the current 8."""
+    with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), n, ir.Constant(_I64, _VECTOR)) as (i, _):
+        yield lambda base: builder.bitcast(builder.gep(base, [i]), _VECTOR_TYPE.as_pointer())
+
+
+def _fused_multiply_add(builder: Any) -> Any:
+    name, signature = f"llvm.fma.v{_VECTOR}f64", ir.FunctionType(_VECTOR_TYPE, [_VECTOR_TYPE] * 3)
+    return cgutils.get_or_insert_function(builder.module, signature, name)
+
+
 class _Sums:
     """Running sums of products, one vector each; a sum's order of additions depends on its length alone."""
 
@@ -109,8 +179,7 @@ class _Sums:
 
     def add(self, u: int, left: Any, right: Any) -> None:
         """Adds the products of two vectors to the u-th running sum."""
-        name, signature = f"llvm.fma.v{_VECTOR}f64", ir.FunctionType(_VECTOR_TYPE, [_VECTOR_TYPE] * 3)
-        fused = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        fused = _fused_multiply_add(self.builder)
         total = self.builder.call(fused, [left, right, self.builder.load(self.running[u])])
         self.builder.store(total, self.running[u])
 

@@ -28,7 +28,8 @@ def _forward(samples: Samples, theta: Tensor) -> _Forward:
     m = samples.width(theta.shape[-1])
     w, a = theta[:, : m * d].reshape(-1, m, d), theta[:, m * d : m * (d + 1)]
     z = w @ samples.inputs
-    s = samples.activation(z) - samples.centre
+    # the centred sigmoid as a tanh: s - 1/2 would cancel for small weights
+    s = 0.5 * torch.tanh(0.5 * z) if samples.centre == 0.5 else samples.activation(z) - samples.centre
     residual = (a.unsqueeze(-1) * s).sum(1) - samples.targets
     balance = samples.reflection * a.sum(-1) - samples.shift
     if samples.output_bias and samples.halved:

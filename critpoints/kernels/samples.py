@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from critpoints.activations import Activation
+from critpoints.kernels.lattice import find_runs
 
+BLOCK = 432  # samples that the compiled kernels take at a time: a width-5 student then fits a 48 KiB first-level cache
 LANES = 16  # the compiled kernels read the samples in groups of this size; the padding has weight zero
 
 
@@ -38,6 +40,7 @@ class Samples:
         reflection, shift: k and c.
         balance_weight: the factor of B^2, 0 when not halved.
         count: samples that the data stand for, before halving.
+        levels, runs: the lattice that the samples lie on (lattice.py), (2, L) and (R, 4); empty if they do not.
     """
 
     inputs: Tensor
@@ -50,6 +53,8 @@ class Samples:
     shift: float
     balance_weight: float
     count: int
+    levels: Tensor
+    runs: Tensor
 
     @property
     def halved(self) -> bool:
@@ -62,7 +67,7 @@ class Samples:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Samples:
         """The same samples on another device or in another dtype."""
-        moved = {k: getattr(self, k).to(device, dtype) for k in ("inputs", "targets", "weights")}
+        moved = {k: getattr(self, k).to(device, dtype) for k in ("inputs", "targets", "weights", "levels")}
         return Samples(**{**self.__dict__, **moved})
 
 
@@ -91,6 +96,8 @@ def prepare(
         x = x[torch.from_numpy(keep)]
         y, q = torch.from_numpy(targets).to(y), torch.from_numpy(weights).to(q)
     padding = -x.shape[0] % LANES
+    lattice = find_runs(x.detach().cpu().numpy().astype(np.float64), BLOCK)
+    levels, runs = (np.zeros((2, 0)), np.zeros((0, 4), dtype=np.int64)) if lattice is None else lattice
     return Samples(
         inputs=torch.nn.functional.pad(x, (0, 0, 0, padding)).T.contiguous(),
         targets=torch.nn.functional.pad(y, (0, padding)),
@@ -102,6 +109,8 @@ def prepare(
         shift=shift,
         balance_weight=balance_weight,
         count=count,
+        levels=torch.from_numpy(levels).to(x),
+        runs=torch.from_numpy(runs),
     )
 
 
