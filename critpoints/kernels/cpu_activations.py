@@ -188,15 +188,16 @@ def _relu(z, n, s, s1, s2):
 
 
 LATTICE_LIMIT = 300.0  # |w_j x_j| beyond which the products of lattice exponentials could overflow
+CENTRED_LIMIT = 30.0  # and beyond which exp(-z) = 1 + expm1(-z) could have lost all its digits at every sample
 
 
 @_block
-def lattice_exponentials(w, levels, n_levels, out):
+def lattice_exponentials(w, levels, n_levels, limit, out):
     """exp(-w x) and then expm1(-w x) at the levels of one axis, into ``out``; whether all are in range."""
     largest = 0.0
     for i in range(n_levels):
         largest = max(largest, abs(w * levels[i]))
-    if not largest <= LATTICE_LIMIT:
+    if not largest <= limit:
         return False
     for i in range(n_levels):
         power, q = exp_parts(-w * levels[i])
@@ -206,18 +207,22 @@ def lattice_exponentials(w, levels, n_levels, out):
 
 
 @_block
-def sigmoid_of_exponentials(e, em, n, centred, s, s1):
-    """s (less 1/2 if ``centred``) and s' from e = exp(-z) and, if ``centred``, em = expm1(-z)."""
-    if centred:
-        for i in range(n):
-            r = 1.0 / (1.0 + e[i])
-            s1[i] = (e[i] * r) * r
-            s[i] = -0.5 * em[i] * r
-    else:
-        for i in range(n):
-            r = 1.0 / (1.0 + e[i])
-            s1[i] = (e[i] * r) * r
-            s[i] = r
+def sigmoid_of_exponential(e, n, s, s1):
+    """s and s' from e = exp(-z)."""
+    for i in range(n):
+        r = 1.0 / (1.0 + e[i])
+        s1[i] = (e[i] * r) * r
+        s[i] = r
+
+
+@_block
+def centred_sigmoid_of_expm1(em, n, s, s1):
+    """s - 1/2 and s' from em = expm1(-z)."""
+    for i in range(n):
+        e = 1.0 + em[i]
+        r = 1.0 / (1.0 + e)
+        s1[i] = (e * r) * r
+        s[i] = -0.5 * em[i] * r
 
 
 @_block

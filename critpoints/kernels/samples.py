@@ -40,7 +40,7 @@ class Samples:
         reflection, shift: k and c.
         balance_weight: the factor of B^2, 0 when not halved.
         count: samples that the data stand for, before halving.
-        levels, runs: the lattice that the samples lie on (lattice.py), (2, L) and (R, 4); empty if they do not.
+        levels, runs: the lattice that the samples lie on (lattice.py); empty if they do not.
     """
 
     inputs: Tensor
@@ -53,7 +53,7 @@ class Samples:
     shift: float
     balance_weight: float
     count: int
-    levels: Tensor
+    levels: tuple[Tensor, Tensor]
     runs: Tensor
 
     @property
@@ -67,7 +67,7 @@ class Samples:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Samples:
         """The same samples on another device or in another dtype."""
-        moved = {k: getattr(self, k).to(device, dtype) for k in ("inputs", "targets", "weights", "levels")}
+        moved = {k: getattr(self, k).to(device, dtype) for k in ("inputs", "targets", "weights")}
         return Samples(**{**self.__dict__, **moved})
 
 
@@ -97,7 +97,10 @@ def prepare(
         y, q = torch.from_numpy(targets).to(y), torch.from_numpy(weights).to(q)
     padding = -x.shape[0] % LANES
     lattice = find_runs(x.detach().cpu().numpy().astype(np.float64), BLOCK)
-    levels, runs = (np.zeros((2, 0)), np.zeros((0, 4), dtype=np.int64)) if lattice is None else lattice
+    levels, runs = (torch.zeros(0), torch.zeros(0)), torch.zeros((0, 4), dtype=torch.int64)
+    if lattice is not None:
+        levels = (torch.from_numpy(lattice.levels[0]), torch.from_numpy(lattice.levels[1]))
+        runs = torch.from_numpy(lattice.runs)
     return Samples(
         inputs=torch.nn.functional.pad(x, (0, 0, 0, padding)).T.contiguous(),
         targets=torch.nn.functional.pad(y, (0, padding)),
@@ -109,8 +112,8 @@ def prepare(
         shift=shift,
         balance_weight=balance_weight,
         count=count,
-        levels=torch.from_numpy(levels).to(x),
-        runs=torch.from_numpy(runs),
+        levels=levels,
+        runs=runs,
     )
 
 

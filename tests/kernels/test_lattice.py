@@ -29,8 +29,8 @@ def test_runs_cover_the_samples_in_order_and_name_their_coordinates(shape):
     x, _ = lattice(*shape)
     found = find_runs(x.numpy(), BLOCK)
     assert found is not None
-    levels, runs = found
-    rebuilt = [(levels[0, level], levels[1, low + i]) for _, length, level, low in runs.tolist() for i in range(length)]
+    levels, runs = found.levels, found.runs
+    rebuilt = [(levels[0][level], levels[1][low + i]) for _, length, level, low in runs.tolist() for i in range(length)]
     assert np.array_equal(np.array(rebuilt), x.numpy())
     ends = runs[:, 0] + runs[:, 1]
     assert np.array_equal(runs[1:, 0], ends[:-1])
