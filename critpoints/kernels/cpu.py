@@ -17,16 +17,16 @@ from torch import Tensor
 from critpoints.kernels.cpu_activations import (
     CENTRED_LIMIT,
     LATTICE_LIMIT,
-    centred_sigmoid_of_expm1,
     fill,
     lattice_exponentials,
-    sigmoid_of_exponential,
 )
 from critpoints.kernels.intrinsics import (
     add_run,
+    centred_logistic,
     dot,
     fma,
     gradient_sums,
+    logistic,
     scale_run,
     scale_run_less_one,
     view,
@@ -144,9 +144,9 @@ def _residual(theta, width, inputs, targets, start, n, code, centre, bias, secon
             exponential = view(buffers, (3 + 2 * width) * BLOCK, BLOCK)
             _lattice_products(tables, k, lattice, low_run, high_run, start, n, centre != 0.0, exponential)
             if centre != 0.0:
-                centred_sigmoid_of_expm1(exponential, n, s, s1)
+                centred_logistic(exponential, n, s, s1)
             else:
-                sigmoid_of_exponential(exponential, n, s, s1)
+                logistic(exponential, n, s, s1)
         else:
             x0 = view(inputs, start, n)
             if d == 2:

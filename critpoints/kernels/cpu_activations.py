@@ -187,7 +187,7 @@ def _relu(z, n, s, s1, s2):
         s2[i] = 0.0
 
 
-LATTICE_LIMIT = 300.0  # |w_j x_j| beyond which the products of lattice exponentials could overflow
+LATTICE_LIMIT = 150.0  # |w_j x_j| beyond which products of lattice exponentials could overflow in ``logistic``
 CENTRED_LIMIT = 30.0  # and beyond which exp(-z) = 1 + expm1(-z) could have lost all its digits at every sample
 
 
@@ -204,25 +204,6 @@ def lattice_exponentials(w, levels, n_levels, limit, out):
         out[i] = fma(power, q, power)
         out[n_levels + i] = fma(power, q, power - 1.0)
     return True
-
-
-@_block
-def sigmoid_of_exponential(e, n, s, s1):
-    """s and s' from e = exp(-z)."""
-    for i in range(n):
-        r = 1.0 / (1.0 + e[i])
-        s1[i] = (e[i] * r) * r
-        s[i] = r
-
-
-@_block
-def centred_sigmoid_of_expm1(em, n, s, s1):
-    """s - 1/2 and s' from em = expm1(-z)."""
-    for i in range(n):
-        e = 1.0 + em[i]
-        r = 1.0 / (1.0 + e)
-        s1[i] = (e * r) * r
-        s[i] = -0.5 * em[i] * r
 
 
 @_block

@@ -152,6 +152,53 @@ def scale_run_less_one(typingctx: Any, a: Any, b: Any, n: Any, out: Any) -> Any:
     return signature, codegen
 
 
+@_intrinsic
+def logistic(typingctx: Any, e: Any, n: Any, s: Any, s1: Any) -> Any:
+    """s = 1 / (1 + e) and s1 = s (1 - s) for i < n, n a multiple of 16, e = exp(-z) up to 1e150."""
+
+    def finish(builder: Any, e: Any, r: Any) -> tuple[Any, Any]:
+        return r, builder.fmul(builder.fmul(e, r), r)
+
+    return _logistic_signature(e, s, s1), _logistic_codegen(lambda builder, e: e, finish)
+
+
+@_intrinsic
+def centred_logistic(typingctx: Any, em: Any, n: Any, s: Any, s1: Any) -> Any:
+    """s = -em / (2 (2 + em)), which is sigmoid(z) - 1/2, and its derivative, from em = expm1(-z); see ``logistic``."""
+
+    def exponential(builder: Any, em: Any) -> Any:
+        return builder.fadd(em, ir.Constant(_VECTOR_TYPE, [1.0] * _VECTOR))
+
+    def finish(builder: Any, em: Any, r: Any) -> tuple[Any, Any]:
+        half = builder.fmul(ir.Constant(_VECTOR_TYPE, [-0.5] * _VECTOR), em)
+        return builder.fmul(half, r), builder.fmul(builder.fmul(exponential(builder, em), r), r)
+
+    return _logistic_signature(em, s, s1), _logistic_codegen(exponential, finish)
+
+
+def _logistic_signature(e: Any, s: Any, s1: Any) -> Any:
+    return types.void(e, types.int64, s, s1)
+
+
+def _logistic_codegen(exponential: Callable[[Any, Any], Any], finish: Callable[[Any, Any, Any], Any]) -> Any:
+    """One division serves two vectors, 1/a = b / (a b): dividing is what the sigmoid spends its time on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, values, slopes = (_data(context, builder, signature.args[k], args[k]) for k in (0, 2, 3))
+        one = ir.Constant(_VECTOR_TYPE, [1.0] * _VECTOR)
+        with _vectors(builder, args[1]) as each:
+            loaded = [each.load(source, u) for u in range(2)]
+            a, b = (builder.fadd(one, exponential(builder, value)) for value in loaded)
+            both = builder.fdiv(one, builder.fmul(a, b))
+            for u, (value, other) in enumerate(zip(loaded, (b, a), strict=True)):
+                s, slope = finish(builder, value, builder.fmul(both, other))
+                each.store(s, values, u)
+                each.store(slope, slopes, u)
+        return context.get_dummy_value()
+
+    return codegen
+
+
 def _spread(builder: Any, value: Any) -> Any:
     vector = builder.insert_element(ir.Constant(_VECTOR_TYPE, None), value, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), _VECTOR), [0] * _VECTOR))
@@ -199,17 +246,32 @@ class _Sums:
         return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
 
 
+class _Vectors:
+    """The current two vectors of 8 of a loop over arrays."""
+
+    def __init__(self, builder: Any, i: Any) -> None:
+        self.builder, self.i = builder, i
+
+    def _address(self, pointer: Any, u: int) -> Any:
+        builder = self.builder
+        address = builder.gep(pointer, [builder.add(self.i, ir.Constant(_I64, u * _VECTOR))])
+        return builder.bitcast(address, _VECTOR_TYPE.as_pointer())
+
+    def load(self, pointer: Any, u: int) -> Any:
+        """The u-th vector of an array."""
+        return self.builder.load(self._address(pointer, u), align=8)
+
+    def store(self, value: Any, pointer: Any, u: int) -> None:
+        """Puts a vector in the place of the u-th of an array."""
+        self.builder.store(value, self._address(pointer, u), align=8)
+
+
 @contextmanager
-def _vectors(builder: Any, n: Any) -> Iterator[Callable[[Any, int], Any]]:
-    """A loop over n doubles, 16 at a time; gives load(pointer, u), the u-th vector of the current 16."""
+def _vectors(builder: Any, n: Any) -> Iterator[_Vectors]:
+    """A loop over n doubles, 16 at a time."""
     step = ir.Constant(_I64, _VECTOR * _VECTORS)
     with cgutils.for_range_slice(builder, ir.Constant(_I64, 0), n, step) as (i, _):
-
-        def load(pointer: Any, u: int) -> Any:
-            address = builder.gep(pointer, [builder.add(i, ir.Constant(_I64, u * _VECTOR))])
-            return builder.load(builder.bitcast(address, _VECTOR_TYPE.as_pointer()), align=8)
-
-        yield load
+        yield _Vectors(builder, i)
 
 
 @_intrinsic
@@ -220,9 +282,9 @@ def dot(typingctx: Any, a: Any, b: Any, n: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         left, right = (_data(context, builder, t, v) for t, v in zip(signature.args[:2], args[:2], strict=True))
         sums = _Sums(builder)
-        with _vectors(builder, args[2]) as load:
+        with _vectors(builder, args[2]) as each:
             for u in range(_VECTORS):
-                sums.add(u, load(left, u), load(right, u))
+                sums.add(u, each.load(left, u), each.load(right, u))
         return sums.total()
 
     return signature, codegen
@@ -237,12 +299,12 @@ def gradient_sums(typingctx: Any, e: Any, s: Any, s1: Any, x: Any, y: Any, n: An
         arrays = (_data(context, builder, t, v) for t, v in zip(signature.args[:5], args[:5], strict=True))
         e, s, s1, x, y = arrays
         sums = [_Sums(builder) for _ in range(3)]
-        with _vectors(builder, args[5]) as load:
+        with _vectors(builder, args[5]) as each:
             for u in range(_VECTORS):
-                residual = load(e, u)
-                slope = builder.fmul(residual, load(s1, u))
-                for each, left, right in zip(sums, (residual, slope, slope), (s, x, y), strict=True):
-                    each.add(u, left, load(right, u))
+                residual = each.load(e, u)
+                slope = builder.fmul(residual, each.load(s1, u))
+                for total, left, right in zip(sums, (residual, slope, slope), (s, x, y), strict=True):
+                    total.add(u, left, each.load(right, u))
         return context.make_tuple(builder, signature.return_type, [each.total() for each in sums])
 
     return signature, codegen
