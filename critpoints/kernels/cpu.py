@@ -14,21 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from critpoints.kernels.cpu_activations import (
+from critpoints.kernels.cpu_activations import fill
+from critpoints.kernels.cpu_lattice import (
     CENTRED_LIMIT,
     LATTICE_LIMIT,
-    fill,
-    lattice_exponentials,
+    SPILL,
+    first_run,
+    lattice_products,
+    lattice_tables,
+    table_size,
 )
 from critpoints.kernels.intrinsics import (
-    add_run,
     centred_logistic,
     dot,
     fma,
     gradient_sums,
     logistic,
-    scale_run,
-    scale_run_less_one,
     view,
     workspace,
 )
@@ -36,7 +37,6 @@ from critpoints.kernels.samples import BLOCK, LANES, Samples
 from critpoints.kernels.types import AdamRun, Derivatives
 
 _FAILED = 1
-_SPILL = 16  # doubles that scale_run and add_run may write or read too many, and a bit
 _NO_LATTICE = (np.zeros(0), np.zeros(0), np.zeros((0, 4), dtype=np.int64))
 
 _function: Any = numba.njit(error_model="numpy", cache=True)
@@ -75,74 +75,26 @@ def _product(x, y, n, out):
 
 
 @_function
-def _table_size(lattice):
-    """Doubles of one neuron's tables: exp and expm1 at the levels of both axes, and a flag."""
-    return 2 * (len(lattice[0]) + len(lattice[1])) + 1
-
-
-@_function
-def _lattice_tables(theta, width, lattice, limit, tables):
-    """For each neuron exp(-w_j x_j) and expm1(-w_j x_j) at the levels of both axes, then 1 if they are in range."""
-    size, n_first = _table_size(lattice), len(lattice[0])
-    for k in range(width):
-        first = view(tables, k * size, 2 * n_first)
-        second = view(tables, k * size + 2 * n_first, 2 * len(lattice[1]))
-        usable = lattice_exponentials(theta[2 * k], lattice[0], n_first, limit, first)
-        usable = lattice_exponentials(theta[2 * k + 1], lattice[1], len(lattice[1]), limit, second) and usable
-        tables[(k + 1) * size - 1] = 1.0 if usable else 0.0
-
-
-@_function
-def _first_run(runs, start):
-    """The number of runs that begin before sample ``start``."""
-    r = 0
-    while r < runs.shape[0] and runs[r, 0] < start:
-        r += 1
-    return r
-
-
-@_function
-def _lattice_products(tables, k, lattice, low_run, high_run, start, n, centred, out):
-    """exp(-z), or expm1(-z) if ``centred``, of neuron k on one block of samples; ``out`` needs room for 8 more."""
-    base, n_first, n_second = k * _table_size(lattice), len(lattice[0]), len(lattice[1])
-    runs, end = lattice[2], start
-    for r in range(low_run, high_run):
-        first, length, level = runs[r, 0] - start, runs[r, 1], runs[r, 2]
-        at = base + 2 * n_first + runs[r, 3]
-        run = view(out, first, length)
-        a, am = tables[base + level], tables[base + n_first + level]
-        if not centred:
-            scale_run(a, view(tables, at, length), length, run)
-        elif -0.5 <= am <= 1.0:
-            add_run(am, view(tables, at + n_second, length), length, run)
-        else:  # there the sum could cancel, and exp(-z) - 1 is as accurate as z
-            scale_run_less_one(a, view(tables, at, length), length, run)
-        end = runs[r, 0] + length
-    for i in range(end - start, n):  # the padding, at x = 0
-        out[i] = 0.0 if centred else 1.0
-
-
-@_function
 def _residual(theta, width, inputs, targets, start, n, code, centre, bias, second, lattice, tables, buffers):
     """Activations of one block and its residual e~ = f - target.
 
     Args:
         lattice: levels of both axes and runs (lattice.py); no runs where there is none, or none is wanted.
-        tables: from ``_lattice_tables``.
+        tables: from ``lattice_tables``.
         buffers: from ``workspace``, in rows of BLOCK doubles: z, e~, then s of every neuron, s' of every neuron and,
-            if ``second``, s'' of every neuron, else one row of scratch and one, of _SPILL more, for the lattice.
+            if ``second``, s'' of every neuron, else one row of scratch and one, of SPILL more, for the lattice.
     """
     d, n_samples = inputs.shape
-    low_run, high_run = _first_run(lattice[2], start), _first_run(lattice[2], start + n)
+    low_run, high_run = first_run(lattice[2], start), first_run(lattice[2], start + n)
     z, e, y = view(buffers, 0, n), view(buffers, BLOCK, n), view(targets, start, n)
     for i in range(n):
         e[i] = bias - y[i]
     for k in range(width):
         s, s1 = view(buffers, (2 + k) * BLOCK, n), view(buffers, (2 + width + k) * BLOCK, n)
         s2 = view(buffers, (2 + 2 * width + (k if second else 0)) * BLOCK, n)
-        if high_run > low_run and tables[(k + 1) * _table_size(lattice) - 1] > 0.0:
+        if high_run > low_run and tables[(k + 1) * table_size(lattice) - 1] > 0.0:
             exponential = view(buffers, (3 + 2 * width) * BLOCK, BLOCK)
-            _lattice_products(tables, k, lattice, low_run, high_run, start, n, centre != 0.0, exponential)
+            lattice_products(tables, k, lattice, low_run, high_run, start, n, centre != 0.0, exponential)
             if centre != 0.0:
                 centred_logistic(exponential, n, s, s1)
             else:
@@ -191,7 +143,7 @@ def _loss_and_gradient(
     loss = _poison(theta)
     if lattice[2].shape[0] > 0:
         limit = LATTICE_LIMIT if mirror[0] == 0.0 else CENTRED_LIMIT
-        _lattice_tables(theta, width, lattice, limit, tables)
+        lattice_tables(theta, width, lattice, limit, tables)
     start = 0
     while start < n_samples:
         n = min(BLOCK, n_samples - start)
@@ -233,8 +185,8 @@ def _loss_and_gradient(
 @_driver
 def _loss_and_gradient_rows(theta, width, inputs, targets, weights, code, mirror, output_bias, lattice, loss, gradient):
     for row in numba.prange(theta.shape[0]):
-        buffers = workspace((4 + 2 * width) * BLOCK + _SPILL)
-        tables = workspace(width * _table_size(lattice) + _SPILL)
+        buffers = workspace((4 + 2 * width) * BLOCK + SPILL)
+        tables = workspace(width * table_size(lattice) + SPILL)
         loss[row] = _loss_and_gradient(
             theta[row],
             width,
@@ -280,8 +232,8 @@ def _adam_rows(
     """Adam steps on every row, in place; schedule (steps, 3): learning rate and the two bias corrections."""
     n_parameters = theta.shape[1]
     for row in numba.prange(theta.shape[0]):
-        buffers = workspace((4 + 2 * width) * BLOCK + _SPILL)
-        tables = workspace(width * _table_size(lattice) + _SPILL)
+        buffers = workspace((4 + 2 * width) * BLOCK + SPILL)
+        tables = workspace(width * table_size(lattice) + SPILL)
         gradient = np.empty(n_parameters)
         point = theta[row].copy()
         step = 0

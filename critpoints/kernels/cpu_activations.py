@@ -187,25 +187,6 @@ def _relu(z, n, s, s1, s2):
         s2[i] = 0.0
 
 
-LATTICE_LIMIT = 150.0  # |w_j x_j| beyond which products of lattice exponentials could overflow in ``logistic``
-CENTRED_LIMIT = 30.0  # and beyond which exp(-z) = 1 + expm1(-z) could have lost all its digits at every sample
-
-
-@_block
-def lattice_exponentials(w, levels, n_levels, limit, out):
-    """exp(-w x) and then expm1(-w x) at the levels of one axis, into ``out``; whether all are in range."""
-    largest = 0.0
-    for i in range(n_levels):
-        largest = max(largest, abs(w * levels[i]))
-    if not largest <= limit:
-        return False
-    for i in range(n_levels):
-        power, q = exp_parts(-w * levels[i])
-        out[i] = fma(power, q, power)
-        out[n_levels + i] = fma(power, q, power - 1.0)
-    return True
-
-
 @_block
 def fill(code, centre, z, n, s, s1, s2, second):
     """Fills s - centre, s' and s'' of the first ``n`` entries; s'' is scratch unless ``second``.
