@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critpoints.curvature.dense import eigensystem, eigenvalue_noise, newton_steps, row_norm
+from critpoints.curvature.dense import Eigensystem, eigensystem, eigenvalue_noise, newton_steps, row_norm
 from critpoints.errors import Status, require
 from critpoints.objectives.base import Objective
 from critpoints.objectives.teacher_student import TeacherStudent
@@ -45,6 +45,10 @@ class Spectrum:
         index, nullity: (S,), eigenvalues below minus the floor, and within it.
         loss, gradient_norm, gradient_noise: (S,).
         newton_step: (S,), length of the undamped Newton step from the point.
+        steady: (S,), whether the curvature along the lowest direction of a saddle, else along the weakest one, stays
+            within a factor of 2 as far as the gradient leaves open where the critical point is,
+            2 (|g| + its noise) / |lambda|. Where it does not, as in a quartic valley, an eigenvalue beyond its
+            rounding error still says nothing.
     """
 
     eigenvalues: Tensor
@@ -55,6 +59,7 @@ class Spectrum:
     gradient_norm: Tensor
     gradient_noise: Tensor
     newton_step: Tensor
+    steady: Tensor
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ class Settled:
 
 def raw_spectrum(problem: Objective, theta: Tensor) -> Spectrum:
     """The spectrum of the Hessian at every row of ``theta`` (S, P), and the noise that its signs must beat."""
-    here = problem.second_order(problem.validate(theta).detach())
+    theta = problem.validate(theta).detach()
+    here = problem.second_order(theta)
     system = eigensystem(here.hessian)
     floor = eigenvalue_noise(system.values)
     values = system.values
@@ -80,7 +86,24 @@ def raw_spectrum(problem: Objective, theta: Tensor) -> Spectrum:
         gradient_norm=row_norm(here.gradient),
         gradient_noise=here.gradient_noise,
         newton_step=row_norm(newton_steps(here.gradient, system, floor)),
+        steady=_is_steady(problem, theta, system, row_norm(here.gradient) + here.gradient_noise),
     )
+
+
+def _is_steady(problem: Objective, theta: Tensor, system: Eigensystem, gradient: Tensor) -> Tensor:
+    rows = torch.arange(len(theta))
+    weakest = system.values.abs().nan_to_num(nan=0.0).argmin(-1)
+    negative = system.values[:, 0] < -eigenvalue_noise(system.values)
+    chosen = torch.where(negative, torch.zeros_like(weakest), weakest)
+    curvature, direction = system.values[rows, chosen], system.vectors[rows, :, chosen]
+    reach = 2 * gradient / curvature.abs()
+    steady = reach <= STEP * (1 + row_norm(theta))
+    reach = torch.where(steady, reach, torch.zeros_like(reach)).unsqueeze(-1)
+    for sign in (1, -1):
+        hessian = problem.second_order(theta + sign * reach * direction.nan_to_num()).hessian
+        ratio = (hessian * direction.unsqueeze(-1) * direction.unsqueeze(-2)).sum((-1, -2)) / curvature
+        steady = steady & (ratio >= 0.5) & (ratio <= 2.0)
+    return steady
 
 
 def negative_eigenvalue_causes(raw: Spectrum, verdicts: Verdicts) -> dict[str, int]:
@@ -222,6 +245,8 @@ def _kind(theta: Tensor, spectrum: Spectrum, row: int, status: Status | None, kn
         return Kind.UNDECIDED, f"not a critical point: gradient norm {norm:.1e}, its rounding error {noise:.1e}{said}"
     if float(spectrum.newton_step[row]) > STEP * (1 + float(theta.norm())):
         return Kind.UNDECIDED, "the Newton step is not short: a channel or a nearly singular valley, not isolated"
+    if (index > 0 or nullity == 0) and not bool(spectrum.steady[row]):
+        return Kind.UNDECIDED, "the decisive curvature changes within the distance that the gradient leaves open"
     if index == len(spectrum.eigenvalues[row]):
         return Kind.STRICT_MAXIMUM, f"gradient norm {norm:.1e} and all {index} eigenvalues negative beyond rounding"
     lowest = float(spectrum.eigenvalues[row, 0])

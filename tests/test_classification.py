@@ -120,3 +120,24 @@ def test_verdicts_support_len_indexing_and_iteration(trained):
     assert len(verdicts) == 3
     assert [v.loss for v in verdicts] == [verdicts[i].loss for i in range(3)]
     assert sum(verdicts.counts().values()) == 3
+
+
+class Quartic(Objective):
+    """sign * x^4 + y^2 / 2, degenerate at 0 however small the eigenvalue looks nearby."""
+
+    dim = 2
+
+    def __init__(self, sign):
+        self.sign = sign
+
+    def loss(self, theta):
+        return 1.0 + self.sign * theta[..., 0] ** 4 + 0.5 * theta[..., 1] ** 2
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_quartic_valley_is_neither_a_strict_minimum_nor_a_strict_saddle(sign):
+    verdict = cp.classify(Quartic(sign), torch.tensor([[1e-6, 0.0]], dtype=torch.float64))[0]
+    assert verdict.nullity == 0  # the eigenvalue, 1.2e-11 in size, is beyond its rounding error
+    assert verdict.gradient_norm < 1e-17
+    assert verdict.kind is cp.Kind.UNDECIDED
+    assert "decisive curvature" in verdict.evidence.reason

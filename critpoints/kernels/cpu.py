@@ -211,6 +211,17 @@ def _finite(loss, gradient):
     return math.isfinite(total)
 
 
+@_function
+def _adam_step(point, mean, square, gradient, rates, betas, eps):
+    """Kingma & Ba (2015), algorithm 1; rates are the learning rate and the two bias corrections."""
+    for p in range(len(point)):
+        g = gradient[p]
+        mean[p] = betas[0] * mean[p] + (1.0 - betas[0]) * g
+        square[p] = betas[1] * square[p] + (1.0 - betas[1]) * g * g
+    for p in range(len(point)):
+        point[p] -= rates[0] * (mean[p] / rates[1]) / (math.sqrt(square[p] / rates[2]) + eps)
+
+
 @_driver
 def _adam_rows(
     theta,
@@ -236,6 +247,7 @@ def _adam_rows(
         tables = workspace(width * table_size(lattice) + SPILL)
         gradient = np.empty(n_parameters)
         point = theta[row].copy()
+        mean, square = view(first, row * n_parameters, n_parameters), view(second, row * n_parameters, n_parameters)
         step = 0
         while step < schedule.shape[0] and failed[row] == 0:
             loss = _loss_and_gradient(
@@ -244,13 +256,7 @@ def _adam_rows(
             if not _finite(loss, gradient):
                 failed[row] = _FAILED
                 break
-            for p in range(n_parameters):
-                g = gradient[p]
-                first[row, p] = betas[0] * first[row, p] + (1.0 - betas[0]) * g
-                second[row, p] = betas[1] * second[row, p] + (1.0 - betas[1]) * g * g
-                mean = first[row, p] / schedule[step, 1]
-                scale = math.sqrt(second[row, p] / schedule[step, 2]) + eps
-                point[p] -= schedule[step, 0] * mean / scale
+            _adam_step(point, mean, square, gradient, schedule[step], betas, eps)
             step += 1
         theta[row] = point
 
