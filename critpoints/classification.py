@@ -28,7 +28,6 @@ from critpoints.symmetry.reduction import Reduction, merge_duplicates
 from critpoints.symmetry.splitting import inertia, predicted_inertia
 from critpoints.verdict import Evidence, Kind, Verdict, Verdicts
 
-CLASSIFIER_VERSION = 1
 CRITICAL = 1e-11  # gradient norm of a refined point; a point above it and above its rounding is not critical
 STEP = 1e-3  # a Newton step longer than this fraction of the point is no polishing: nothing is isolated there
 DUPLICATE = 1e-5  # relative distance of weight vectors that count as one at a critical point, decided there
