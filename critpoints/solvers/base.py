@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,19 @@ State = dict[str, Tensor]
 Callback = Callable[[int, int], None]
 
 RUNNING = STATUS_CODES[Status.RUNNING]
+
+
+def to_plain(result: Any) -> dict[str, Any]:
+    """A solver's result, a dataclass, as a JSON-ready dictionary: tensors as lists, statuses by name."""
+    converted = {}
+    for name, value in result.__dict__.items():
+        if isinstance(value, Tensor):
+            converted[name] = value.tolist()
+        elif isinstance(value, tuple):
+            converted[name] = [item.name.lower() if isinstance(item, Status) else item for item in value]
+        else:
+            converted[name] = value
+    return converted
 
 
 class Method(Protocol):

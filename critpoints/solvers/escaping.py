@@ -13,22 +13,10 @@ from torch import Tensor
 from critpoints.curvature.dense import Eigensystem, eigensystem, eigenvalue_noise
 from critpoints.errors import InvalidArgument, Status, require
 from critpoints.objectives.base import Objective
-from critpoints.solvers.base import Callback
+from critpoints.solvers.base import Callback, to_plain
 from critpoints.solvers.refinement import refine
 
 METHODS = ("negative-curvature", "perturbation")
-
-
-def _to_dict(result: Any) -> dict[str, Any]:
-    converted = {}
-    for name, value in result.__dict__.items():
-        if isinstance(value, Tensor):
-            converted[name] = value.tolist()
-        elif isinstance(value, tuple):
-            converted[name] = [item.name.lower() if isinstance(item, Status) else item for item in value]
-        else:
-            converted[name] = value
-    return converted
 
 
 @dataclass(frozen=True)
@@ -59,7 +47,7 @@ class Escape:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        return _to_dict(self)
+        return to_plain(self)
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,7 @@ class EpsilonSweep:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        return _to_dict(self)
+        return to_plain(self)
 
 
 def gaussian_directions(n_parameters: int, seeds: Sequence[int], attempt: int, *, normalised: bool) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from critpoints.curvature.dense import row_norm
 from critpoints.errors import InvalidArgument, Status, require
 from critpoints.objectives.base import Objective
-from critpoints.solvers.base import Callback, iterate, statuses
+from critpoints.solvers.base import Callback, iterate, statuses, to_plain
 from critpoints.solvers.newton import TrustRegionNewton
 
 DEFAULT_ITERATIONS = {"newton": 500, "slsqp": 2000}
@@ -39,8 +39,7 @@ class Refinement:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        numbers = {k: v.tolist() for k, v in self.__dict__.items() if isinstance(v, Tensor)}
-        return numbers | {"status": [status.name.lower() for status in self.status]}
+        return to_plain(self)
 
 
 def refine(

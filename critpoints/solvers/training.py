@@ -14,7 +14,7 @@ from critpoints.curvature.dense import row_norm
 from critpoints.errors import InvalidArgument, Status, require
 from critpoints.kernels.types import AdamRun
 from critpoints.objectives.base import Objective
-from critpoints.solvers.base import Callback
+from critpoints.solvers.base import Callback, to_plain
 from critpoints.solvers.gradient_flow import follow_flow
 
 Schedule = Callable[[int], float]
@@ -46,15 +46,7 @@ class Training:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        return {
-            "theta": self.theta.tolist(),
-            "loss": self.loss.tolist(),
-            "gradient_norm": self.gradient_norm.tolist(),
-            "status": [status.name.lower() for status in self.status],
-            "steps": self.steps,
-            "trajectory": None if self.trajectory is None else self.trajectory.tolist(),
-            "trajectory_steps": list(self.trajectory_steps),
-        }
+        return to_plain(self)
 
 
 def log_spaced_steps(steps: int, count: int) -> list[int]:
