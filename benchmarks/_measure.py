@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import os
 import statistics
@@ -26,6 +28,40 @@ class Contestant(Protocol):
     def reset(self) -> None: ...
 
     def advance(self, steps: int) -> None: ...
+
+
+class Disagreement(Exception):
+    """Two contestants that do not compute the same thing."""
+
+
+def names_of(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """A type of argument: names from ``known``, comma-separated, or none."""
+
+    def read(text: str) -> list[str]:
+        names = [] if text == "none" else text.split(",")
+        if unknown := sorted(set(names) - set(known)):
+            raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; choose from {', '.join(known)}, or none")
+        return names
+
+    return read
+
+
+def require_positive(parser: argparse.ArgumentParser, options: argparse.Namespace, names: Iterable[str]) -> None:
+    """Ends with an error of usage at the first of these options that is not positive."""
+    for name in names:
+        if getattr(options, name) <= 0:
+            parser.error(f"--{name} must be positive, got {getattr(options, name)}")
+
+
+def print_report(measure: Callable[[], dict[str, Any]], report: Callable[[dict[str, Any]], str], as_json: bool) -> int:
+    """Measures and prints, unless contestants disagree; the exit code."""
+    try:
+        document = measure()
+    except Disagreement as error:
+        print(f"refusing to report: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(document, indent=2) if as_json else report(document))
+    return 0
 
 
 def available_processors() -> list[int]:

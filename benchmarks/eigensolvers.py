@@ -14,7 +14,6 @@ residual of 1e-11 with a confirmation. curvlinops has no eigensolver of its own:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -276,19 +275,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=len(_measure.available_processors()))
     parser.add_argument("--limit", type=int, default=400, help="products (a pair, for power iterations) of a run")
     parser.add_argument("--crossover", action="store_true", help="also LAPACK against Lanczos by size")
-    parser.add_argument("--state", type=_names(STATES), default=list(STATES), help="from initial,trained; or none")
+    parser.add_argument(
+        "--state", type=_measure.names_of(STATES), default=list(STATES), help="from initial,trained; or none"
+    )
     parser.add_argument("--solvers", type=lambda text: text.split(","), default=None, help="names, comma separated")
     return parser.parse_args(arguments)
-
-
-def _names(known: Sequence[str]) -> Any:
-    def read(text: str) -> list[str]:
-        names = [] if text == "none" else text.split(",")
-        if unknown := set(names) - set(known):
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
-        return names
-
-    return read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -297,9 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(options.threads)
-    document = measure(options)
-    print(json.dumps(document, indent=2) if options.json else report(document))
-    return 0
+    return _measure.print_report(lambda: measure(options), report, options.json)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Peak memory is measured in fresh processes, beyond that of a process that only c
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -34,10 +33,6 @@ PACKAGES = ("critpoints", "torch", "pyhessian", "curvlinops-for-pytorch", "hessi
 RIVALS = ("plain-kept", "plain-rebuilt", "pyhessian", "curvlinops", "eigenthings")
 MEMORY = {"kept": ("critpoints", "one batch"), "rebuilt": ("critpoints-rebuilt", "one batch")}
 MEMORY |= {"loader, kept": ("critpoints", "loader"), "loader, rebuilt": ("critpoints-rebuilt", "loader")}
-
-
-class Disagreement(Exception):
-    """Two contestants that do not compute the same thing."""
 
 
 def make_task(options: argparse.Namespace, batches: int) -> Task:
@@ -81,7 +76,7 @@ def require_agreement(contestants: Sequence[Any]) -> dict[str, float]:
     }
     wrong = [f"{name} by {value:.1e}" for name, value in found.items() if not value <= TOLERANCE]
     if wrong:
-        raise Disagreement(f"products differ from those of critpoints: {', '.join(wrong)}")
+        raise _measure.Disagreement(f"products differ from those of critpoints: {', '.join(wrong)}")
     return found
 
 
@@ -204,18 +199,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.5, help="how long a contestant's turn lasts at least")
-    parser.add_argument("--rivals", default=",".join(RIVALS), help="comma-separated; default %(default)s; or none")
+    parser.add_argument(
+        "--rivals", type=_measure.names_of(RIVALS), default=list(RIVALS), help=f"from {','.join(RIVALS)}; or none"
+    )
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="also measure memory")
     parser.add_argument("--memory-of", choices=["gradient", *MEMORY], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.batch = options.batch or (1024 if options.model == "mlp" else 32)
-    options.rivals = [] if options.rivals == "none" else options.rivals.split(",")
-    unknown = sorted(set(options.rivals) - set(RIVALS))
-    if unknown:
-        parser.error(f"--rivals: unknown {', '.join(unknown)}; choose from {', '.join(RIVALS)}, or none")
-    for name in ("batch", "batches", "rounds", "threads", "seconds"):
-        if getattr(options, name) <= 0:
-            parser.error(f"--{name} must be positive, got {getattr(options, name)}")
+    _measure.require_positive(parser, options, ("batch", "batches", "rounds", "threads", "seconds"))
     return options
 
 
@@ -231,13 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.memory_of:
             print(peak_memory(options, options.memory_of))
             return 0
-        try:
-            document = measure(options)
-        except Disagreement as error:
-            print(f"refusing to report: {error}", file=sys.stderr)
-            return 1
-    print(json.dumps(document, indent=2) if options.json else report(document))
-    return 0
+        return _measure.print_report(lambda: measure(options), report, options.json)
 
 
 if __name__ == "__main__":

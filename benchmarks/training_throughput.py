@@ -13,7 +13,6 @@ First calls are timed in fresh processes: compilation, the first step, and impor
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -33,10 +32,6 @@ TOLERANCE = 1e-10
 AGREEMENT_STEPS = 20
 RIVALS = ("vmap", "vmap-chunked", "jax", "jax-chunked", "compile", "bmm")  # known before torch is imported
 PACKAGES = ("critpoints", "torch", "numba", "llvmlite", "numpy", "jax", "jaxlib")
-
-
-class Disagreement(Exception):
-    """Two contestants that do not compute the same thing."""
 
 
 class Critpoints:
@@ -117,7 +112,9 @@ def largest_differences(task: Task, thetas: Mapping[str, Tensor]) -> dict[str, f
     wrong = {name: difference for name, difference in differences.items() if not difference <= TOLERANCE}
     if wrong:
         listed = ", ".join(f"{name} by {difference:.1e}" for name, difference in wrong.items())
-        raise Disagreement(f"losses differ from those of critpoints: {listed}; allowed is {TOLERANCE:.0e}, relatively")
+        raise _measure.Disagreement(
+            f"losses differ from those of critpoints: {listed}; allowed is {TOLERANCE:.0e}, relatively"
+        )
     return differences
 
 
@@ -244,7 +241,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.5, help="how long a contestant's turn lasts at least")
     parser.add_argument(
-        "--rivals", default=",".join(RIVALS), help="comma-separated, of %(default)s (the default); none for no rival"
+        "--rivals", type=_measure.names_of(RIVALS), default=list(RIVALS), help=f"from {','.join(RIVALS)}; or none"
     )
     parser.add_argument(
         "--first-calls",
@@ -254,13 +251,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--first-call", choices=[*RIVALS, "critpoints"], help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.rivals = [] if options.rivals == "none" else options.rivals.split(",")
-    unknown = sorted(set(options.rivals) - set(RIVALS))
-    if unknown:
-        parser.error(f"--rivals: unknown {', '.join(unknown)}; choose from {', '.join(RIVALS)}, or none")
-    for name in ("students", "width", "rounds", "threads", "seconds"):
-        if getattr(options, name) <= 0:
-            parser.error(f"--{name} must be positive, got {getattr(options, name)}")
+    _measure.require_positive(parser, options, ("students", "width", "rounds", "threads", "seconds"))
     processors = len(_measure.available_processors())
     if options.threads > processors:
         parser.error(f"--threads must be at most the processors that this process may use, {processors}")
@@ -276,13 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.first_call:
         print(time_first_call(options.first_call, make_task(options.students, options.width)))
         return 0
-    try:
-        document = measure(options)
-    except Disagreement as error:
-        print(f"refusing to report: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(document, indent=2) if options.json else report(document))
-    return 0
+    return _measure.print_report(lambda: measure(options), report, options.json)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from critpoints.errors import InvalidArgument, Status, require
 from critpoints.matrix_free import in_float64, judge, kinks_message, needs_products
 from critpoints.objectives.base import Objective
 from critpoints.objectives.module import ModuleObjective
+from critpoints.objectives.recognition import recognise_two_layer
 from critpoints.objectives.teacher_student import TeacherStudent
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.base import Callback
@@ -136,8 +137,8 @@ def classify(
     cannot.
 
     Args:
-        problem: any objective; symmetry and channels are looked for in two-layer ones. A module is judged in float64,
-            whatever its own dtype.
+        problem: any objective; symmetry and channels are looked for in two-layer ones, also where they come as
+            modules. A module is judged in float64, whatever its own dtype.
         theta: by default a module's present parameters.
         refinement: how the points were reached; its statuses go into the reasons.
         known_minimum: the optimal loss where it is known and the problem has no teacher; a nondegenerate minimum within
@@ -155,6 +156,10 @@ def classify(
         return Verdicts.gather([judge(problem, row, status=status) for row, status in rows])
     problem = in_float64(problem)
     theta = problem.validate(theta).detach()
+    if isinstance(problem, ModuleObjective) and (found := recognise_two_layer(problem)) is not None:
+        student = classify(found.objective, theta[:, found.order], refinement=refinement, known_minimum=known_minimum)
+        rows = zip(student, theta, strict=True)
+        return Verdicts.gather([replace(verdict, theta=row) for verdict, row in rows])
     spectrum = raw_spectrum(problem, theta)
     verdicts = [_by_spectrum(theta, spectrum, row, statuses[row], known_minimum) for row in range(len(theta))]
     if isinstance(problem, TwoLayerObjective):

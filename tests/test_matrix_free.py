@@ -173,6 +173,20 @@ def test_a_student_and_its_module_get_the_same_verdicts(students):
         assert kinds == {cp.Kind.GLOBAL_MINIMUM if known else cp.Kind.STRICT_MINIMUM}
 
 
+def test_a_module_has_the_symmetries_and_channels_of_its_student():
+    grid = cp.TeacherStudent.grid()
+    student = cp.TwoLayerObjective(grid.x, grid.y, "sigmoid")
+    module = cp.ModuleObjective(Student(2, 4).double(), nn.MSELoss(), (grid.x, grid.y))
+    trained = cp.train(student, grid.init(4, [0, 2, 12]), steps=10000)
+    settled = cp.settle(student, trained.theta)
+    one, other = settled.verdicts, cp.classify(module, settled.refinement.theta)
+    assert one.kind == (cp.Kind.CHANNEL, cp.Kind.STRICT_MINIMUM, cp.Kind.DEGENERATE_MINIMUM)
+    assert other.kind == one.kind and torch.equal(other.theta, settled.refinement.theta)
+    for left, right in zip(one, other, strict=True):
+        assert right.loss == pytest.approx(left.loss, rel=1e-10)
+        assert right.evidence.figures.keys() >= left.evidence.figures.keys() - {"refinement"}
+
+
 def test_products_agree_with_hessians_on_a_student_as_far_as_they_claim(students):
     _, module, points = students
     for row, dense in enumerate(cp.classify(module, points)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from critpoints.curvature.krylov import KrylovBasis
 from critpoints.curvature.linear_operator import SymmetricOperator
+from critpoints.errors import STATUS_CODES, Status
 from critpoints.objectives.base import Objective
+from critpoints.solvers.base import RUNNING, State
 
 GROWTH = 1.2  # solving the small problem at every size would cost more than products do
 
@@ -64,6 +66,35 @@ class GradientSpace:
         """V y, (P,), for coefficients of the first vectors or all."""
         padded = np.pad(coefficients, (0, self.basis.size - len(coefficients)))
         return self.basis.vectors(padded[:, None]).squeeze(1).to(self.basis.operator.dtype)
+
+
+def first_state(objective: Objective, theta: Tensor) -> State:
+    """The state of rows (S, P) at the start: the loss and gradient there, nothing counted but that evaluation."""
+    loss, gradient = objective.loss_and_gradient(theta)
+    zeros = torch.zeros(len(theta), dtype=torch.int64, device=theta.device)
+    state = {"theta": theta.clone(), "loss": loss, "gradient": gradient, "noise": torch.zeros_like(loss)}
+    return state | {"status": zeros.clone(), "iterations": zeros.clone(), "evaluations": zeros + 1}
+
+
+def end_rows(
+    objective: Objective, state: State, gtol: float, stuck: Tensor, reasons: Sequence[tuple[Tensor, Status]] = ()
+) -> State:
+    """The state with the status of running rows that have reached ``gtol`` or are stuck, and their gradients' noise.
+
+    Args:
+        stuck: (S,), rows that found no acceptable step.
+        reasons: why rows are stuck, where there is more to say than that they have stalled.
+    """
+    norm, status = norms(state["gradient"]), state["status"]
+    reached = norm <= gtol
+    noise = state["noise"].clone()
+    ended = torch.nonzero(reached | stuck).squeeze(-1)
+    if len(ended):
+        noise[ended] = measured_gradient_noise(objective, state["theta"][ended], state["gradient"][ended])
+    told = [(reached, Status.CONVERGED), (stuck & (norm <= noise), Status.ROUNDING), *reasons, (stuck, Status.STALLED)]
+    for rows, reason in told:
+        status = torch.where(rows & (status == RUNNING), STATUS_CODES[reason], status)
+    return state | {"status": status, "noise": noise}
 
 
 def norms(rows: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from critpoints.curvature.dense import TrustRegionSteps, eigensystem, trust_region_steps
-from critpoints.errors import STATUS_CODES, Status
+from critpoints.errors import Status
 from critpoints.objectives.base import Objective
-from critpoints.solvers.base import RUNNING, State, codes
-from critpoints.solvers.krylov import GradientSpace, measured_gradient_noise, norms
+from critpoints.solvers.base import State, codes
+from critpoints.solvers.krylov import GradientSpace, end_rows, first_state, norms
 from critpoints.solvers.newton import ACCEPT, GROW, SHRINK
 
 POLISHED = 0.5  # factor by which a step must reduce a gradient whose loss no longer resolves progress
@@ -36,12 +36,9 @@ class KrylovTrustRegion:
 
     def start(self, objective: Objective, theta: Tensor) -> State:
         """Evaluates the start; the first radius is a tenth of the row's length, at least 0.1."""
-        loss, gradient = objective.loss_and_gradient(theta)
-        zeros = torch.zeros(len(theta), dtype=torch.int64, device=theta.device)
-        state = {"theta": theta.clone(), "loss": loss, "gradient": gradient, "noise": torch.zeros_like(loss)}
-        state |= {"status": zeros.clone(), "iterations": zeros.clone(), "evaluations": zeros + 1}
+        state = first_state(objective, theta)
         state["radius"] = torch.clamp(0.1 * norms(theta), min=0.1)
-        return self._judge(objective, state, torch.zeros_like(zeros, dtype=torch.bool))
+        return end_rows(objective, state, self.gtol, torch.zeros(len(theta), dtype=torch.bool, device=theta.device))
 
     def advance(self, objective: Objective, state: State) -> State:
         """One step of every row."""
@@ -50,7 +47,7 @@ class KrylovTrustRegion:
         for row in range(len(stuck)):
             stuck[row] = not self._advance_row(objective, state, row)
         state["iterations"] += 1
-        return self._judge(objective, state, stuck)
+        return end_rows(objective, state, self.gtol, stuck)
 
     def _advance_row(self, objective: Objective, state: State, row: int) -> bool:
         """Moves one row, or shrinks its radius; False if neither helps any more."""
@@ -79,20 +76,6 @@ class KrylovTrustRegion:
                 state["radius"][row] = 2 * radius
         smallest = torch.finfo(theta.dtype).eps * (1 + float(theta.norm()))
         return accept or (resolved and float(state["radius"][row]) > smallest)
-
-    def _judge(self, objective: Objective, state: State, stuck: Tensor) -> State:
-        norm, status = norms(state["gradient"]), state["status"]
-        reached = norm <= self.gtol
-        ended = torch.nonzero(reached | stuck).squeeze(-1)
-        if len(ended):
-            state["noise"][ended] = measured_gradient_noise(objective, state["theta"][ended], state["gradient"][ended])
-        for rows, reason in (
-            (reached, Status.CONVERGED),
-            (stuck & (norm <= state["noise"]), Status.ROUNDING),
-            (stuck, Status.STALLED),
-        ):
-            status = torch.where(rows & (status == RUNNING), STATUS_CODES[reason], status)
-        return state | {"status": status}
 
     def finish(self, state: State) -> Tensor:
         """Rows that still move when the iterations are used up."""

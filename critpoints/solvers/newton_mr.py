@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from critpoints.errors import STATUS_CODES, Status
+from critpoints.errors import Status
 from critpoints.objectives.base import Objective
-from critpoints.solvers.base import RUNNING, State, codes
-from critpoints.solvers.krylov import GradientSpace, measured_gradient_noise, norms
+from critpoints.solvers.base import State, codes
+from critpoints.solvers.krylov import GradientSpace, end_rows, first_state
 
 ARMIJO = 1e-4
 SHORTEST = 1e-8  # part of the step below which the line search gives up
@@ -36,11 +36,8 @@ class NewtonMR:
 
     def start(self, objective: Objective, theta: Tensor) -> State:
         """Evaluates the start."""
-        loss, gradient = objective.loss_and_gradient(theta)
-        zeros = torch.zeros(len(theta), dtype=torch.int64, device=theta.device)
-        state = {"theta": theta.clone(), "loss": loss, "gradient": gradient, "noise": torch.zeros_like(loss)}
-        state |= {"status": zeros.clone(), "iterations": zeros.clone(), "evaluations": zeros + 1}
-        return self._judge(objective, state, torch.zeros_like(zeros, dtype=torch.bool), torch.ones_like(loss))
+        stuck = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
+        return end_rows(objective, first_state(objective, theta), self.gtol, stuck)
 
     def advance(self, objective: Objective, state: State) -> State:
         """One step of every row."""
@@ -51,7 +48,8 @@ class NewtonMR:
             flatness[row], accepted = self._advance_row(objective, state, row)
             stuck[row] = not accepted
         state["iterations"] += 1
-        return self._judge(objective, state, stuck, flatness)
+        flat = (stuck & (flatness <= FLAT), Status.GRADIENT_FLAT)
+        return end_rows(objective, state, self.gtol, stuck, [flat])
 
     def _advance_row(self, objective: Objective, state: State, row: int) -> tuple[float, bool]:
         """Moves one row; returns |Hg| / (|H| |g|) and whether the gradient's norm fell enough."""
@@ -72,21 +70,6 @@ class NewtonMR:
                 return 1.0, True
             fraction *= 0.5
         return float(np.linalg.norm(first)) / max(space.basis.norm, 1e-300), False
-
-    def _judge(self, objective: Objective, state: State, stuck: Tensor, flatness: Tensor) -> State:
-        norm, status = norms(state["gradient"]), state["status"]
-        reached = norm <= self.gtol
-        ended = torch.nonzero(reached | stuck).squeeze(-1)
-        if len(ended):
-            state["noise"][ended] = measured_gradient_noise(objective, state["theta"][ended], state["gradient"][ended])
-        for rows, reason in (
-            (reached, Status.CONVERGED),
-            (stuck & (norm <= state["noise"]), Status.ROUNDING),
-            (stuck & (flatness <= FLAT), Status.GRADIENT_FLAT),
-            (stuck, Status.STALLED),
-        ):
-            status = torch.where(rows & (status == RUNNING), STATUS_CODES[reason], status)
-        return state | {"status": status}
 
     def finish(self, state: State) -> Tensor:
         """Rows that still move when the iterations are used up."""

@@ -89,8 +89,7 @@ def _groups(problem: TwoLayerObjective, theta: Tensor) -> list[Group]:
         pairs = sorted(pairs, key=lambda pair: float((w[pair[0]] - pair[2] * w[pair[1]]).norm()))[:MAX_PAIRS]
         small = sorted(small, key=lambda k: float(w[k].norm()))[:MAX_SMALL]
     at_zero = [(), *combinations(small, 1), *combinations(small, 2)]
-    clusters = [({i, j}, pair) for pair in pairs for i, j, _ in (pair,)]
-    clusters += [({i, j, k}, triple) for triple in triples for i, j, k, _, _ in (triple,)]
+    clusters = [(set(pair[:2]), pair) for pair in pairs] + [(set(triple[:3]), triple) for triple in triples]
     found = []
     for chosen in _disjoint(clusters, MAX_CLUSTERS):
         pair_part = tuple(c for c in chosen if len(c) == 3)

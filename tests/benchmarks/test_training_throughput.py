@@ -120,7 +120,7 @@ def test_losses_that_differ_are_a_disagreement(benchmark: ModuleType, wrong: flo
     task = benchmark.make_task(students=2, width=2)
     theta = task.theta0
     assert benchmark.largest_differences(task, {"critpoints": theta, "rival": theta.clone()})["rival"] == 0
-    with pytest.raises(benchmark.Disagreement, match="rival by"):
+    with pytest.raises(benchmark._measure.Disagreement, match="rival by"):
         benchmark.largest_differences(task, {"critpoints": theta, "rival": theta * wrong})
 
 
