@@ -1,0 +1,32 @@
+"""The geometry of loss landscapes between, along and around points: paths, trajectories, planes.
+
+The names below are imported when first used: training a network needs no eigensolver.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "build": "critpoints.landscape.networks",
+    "Recipe": "critpoints.landscape.training",
+    "fit": "critpoints.landscape.training",
+}
+__all__ = ["Recipe", "build", "fit"]
+
+if TYPE_CHECKING:
+    from critpoints.landscape.networks import build
+    from critpoints.landscape.training import Recipe, fit
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'critpoints.landscape' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
