@@ -119,7 +119,8 @@ class CurvatureOperator(SymmetricOperator):
             self._prepare(budget)
         if isinstance(objective, ModuleObjective):
             objective.require_same(self.theta)
-            self._warn_of_kinks(objective)
+            if probe:
+                self._warn_of_kinks(objective)
 
     @abc.abstractmethod
     def _linearise(self, content: Any) -> Graph:
@@ -206,7 +207,7 @@ class HessianOperator(CurvatureOperator):
         parameters: names of parameters, or of submodules, of a ``ModuleObjective``: the diagonal block of the Hessian
             that belongs to them, for spectra layer by layer.
         memory: bytes that kept graphs may take; by default a quarter of what is free. 0 never keeps any.
-        probe: False leaves the probe out.
+        probe: False leaves the probe out, and the warning where inputs of ReLUs sit on their kinks.
 
     Attributes:
         slices: where each named parameter lies in the operator's vectors.

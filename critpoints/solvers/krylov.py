@@ -1,4 +1,4 @@
-"""What the matrix-free solvers share: the Hessian at a point, its Krylov space, the gradient's rounding error."""
+"""What the matrix-free solvers share: states of rows, the Krylov space of a gradient, the gradient's rounding error."""
 
 from __future__ import annotations
 
@@ -9,23 +9,12 @@ import torch
 from torch import Tensor
 
 from critpoints.curvature.krylov import KrylovBasis
-from critpoints.curvature.linear_operator import SymmetricOperator
+from critpoints.curvature.operator import HessianOperator
 from critpoints.errors import STATUS_CODES, Status
 from critpoints.objectives.base import Objective
 from critpoints.solvers.base import RUNNING, State
 
 GROWTH = 1.2  # solving the small problem at every size would cost more than products do
-
-
-class PointHessian(SymmetricOperator):
-    """The Hessian of an objective at one point (P,), by ``objective.hvp``."""
-
-    def __init__(self, objective: Objective, theta: Tensor) -> None:
-        super().__init__(len(theta), theta.dtype, theta.device)
-        self.objective, self.theta = objective, theta
-
-    def _multiply(self, block: Tensor) -> Tensor:
-        return torch.stack([self.objective.hvp(self.theta, column) for column in block.mT], dim=1)
 
 
 class GradientSpace:
@@ -36,7 +25,7 @@ class GradientSpace:
     """
 
     def __init__(self, objective: Objective, theta: Tensor, gradient: Tensor, size: int, seed: int = 0) -> None:
-        self.basis = KrylovBasis(PointHessian(objective, theta), size + 1, torch.float64, seed)
+        self.basis = KrylovBasis(HessianOperator(objective, theta, probe=False), size + 1, torch.float64, seed)
         self.size = min(size, len(theta))
         self.length = float(gradient.double().norm())
         self.basis.add(gradient.double().unsqueeze(0))
