@@ -9,13 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
-    "build": "critpoints.landscape.networks",
+    "Evaluator": "critpoints.landscape.evaluation",
+    "Interpolation": "critpoints.landscape.interpolation",
     "Recipe": "critpoints.landscape.training",
+    "State": "critpoints.landscape.evaluation",
+    "build": "critpoints.landscape.networks",
     "fit": "critpoints.landscape.training",
+    "interpolate": "critpoints.landscape.interpolation",
+    "interpolate_snapshots": "critpoints.landscape.interpolation",
 }
-__all__ = ["Recipe", "build", "fit"]
+__all__ = ["Evaluator", "Interpolation", "Recipe", "State", "build", "fit", "interpolate", "interpolate_snapshots"]
 
 if TYPE_CHECKING:
+    from critpoints.landscape.evaluation import Evaluator, State
+    from critpoints.landscape.interpolation import Interpolation, interpolate, interpolate_snapshots
     from critpoints.landscape.networks import build
     from critpoints.landscape.training import Recipe, fit
 

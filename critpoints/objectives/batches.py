@@ -69,6 +69,11 @@ class Batches:
             converted._data = converted._convert(self._data)
         return converted
 
+    def replace(self, data: Any) -> Batches:
+        """Other data, batched as these are."""
+        options: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "micro_batch": self.micro_batch}
+        return Batches(data, sample_count=self.sample_count, **options)  # pyright: ignore[reportArgumentType]
+
     def first(self) -> Batch:
         """The first batch.
 

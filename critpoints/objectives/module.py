@@ -167,6 +167,24 @@ class ModuleObjective(Objective):
             ) from error
         return converted
 
+    def replace(self, *, model: nn.Module | None = None, data: Any = None) -> Self:
+        """The same loss and settings with another module of the same parameters, or on other data.
+
+        Raises:
+            InvalidArgument: the trainable parameters of ``model`` have other names or shapes.
+            InvalidData: as the constructor, for the new data.
+        """
+        other = copy.copy(self)
+        if model is not None:
+            shapes = {name: each.shape for name, each in model.named_parameters() if each.requires_grad}
+            expected = dict(zip(self.parameter_names, self.parameter_shapes, strict=True))
+            require(shapes == expected, "model must have the trainable parameters of the one that it replaces")
+            other.model, other._program = model, _Program(model, self._program.loss_fn, self.closure)
+        if data is not None:
+            other.batches = self.batches.replace(data)
+            other._check(self.reduction or checks.declared_reduction(self._program.loss_fn))
+        return other
+
     def parameters_vector(self) -> Tensor:
         """The module's present parameters, (P,)."""
         named = dict(self.model.named_parameters())
