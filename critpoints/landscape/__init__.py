@@ -17,14 +17,33 @@ _HOMES = {
     "fit": "critpoints.landscape.training",
     "interpolate": "critpoints.landscape.interpolation",
     "interpolate_snapshots": "critpoints.landscape.interpolation",
+    "SnapshotWriter": "critpoints.landscape.snapshots",
+    "Snapshots": "critpoints.landscape.snapshots",
+    "find_principal_components": "critpoints.landscape.trajectories",
+    "stream_principal_components": "critpoints.landscape.trajectories",
 }
-__all__ = ["Evaluator", "Interpolation", "Recipe", "State", "build", "fit", "interpolate", "interpolate_snapshots"]
+__all__ = [
+    "Evaluator",
+    "Interpolation",
+    "Recipe",
+    "SnapshotWriter",
+    "Snapshots",
+    "State",
+    "build",
+    "find_principal_components",
+    "fit",
+    "interpolate",
+    "interpolate_snapshots",
+    "stream_principal_components",
+]
 
 if TYPE_CHECKING:
     from critpoints.landscape.evaluation import Evaluator, State
     from critpoints.landscape.interpolation import Interpolation, interpolate, interpolate_snapshots
     from critpoints.landscape.networks import build
+    from critpoints.landscape.snapshots import Snapshots, SnapshotWriter
     from critpoints.landscape.training import Recipe, fit
+    from critpoints.landscape.trajectories import find_principal_components, stream_principal_components
 
 
 def __getattr__(name: str) -> Any:

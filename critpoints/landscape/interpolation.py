@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,35 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from critpoints.curvature.lanczos import eigsh
-from critpoints.curvature.operator import HessianOperator
-from critpoints.errors import InvalidArgument, require
+from critpoints.errors import require
+from critpoints.landscape.curvature import PathCurvature, measure_curvature
 from critpoints.landscape.evaluation import ErrorFn, Evaluator, Losses, State, as_state
 from critpoints.objectives.base import Objective
 
 Point = State | Tensor | Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class PathCurvature:
-    """The Hessian of the training loss at points of a line.
-
-    Attributes:
-        t: (m,), where.
-        smallest, largest: (m,), the extreme eigenvalues.
-        residuals: (m, 2), how far each may be from an eigenvalue, see ``critpoints.eigsh``.
-        along: (m,), d^T H d of the line's unit direction d.
-    """
-
-    t: Tensor
-    smallest: Tensor
-    largest: Tensor
-    residuals: Tensor
-    along: Tensor
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        return {name: each.tolist() for name, each in self.__dict__.items()}
 
 
 @dataclass(frozen=True)
@@ -50,6 +28,7 @@ class Interpolation:
         losses: at each point.
         batch_norm: the policy; None for an objective without BatchNorm.
         distance: between the ends, Euclidean, parameters alone.
+        t_curvature: (m,), where the curvature was measured.
         curvature: None unless asked for.
     """
 
@@ -57,13 +36,14 @@ class Interpolation:
     losses: Losses
     batch_norm: str | None
     distance: float
+    t_curvature: Tensor
     curvature: PathCurvature | None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         curvature = None if self.curvature is None else self.curvature.to_dict()
         plain = {"t": self.t.tolist(), "batch_norm": self.batch_norm, "distance": self.distance}
-        return {**plain, **self.losses.to_dict(), "curvature": curvature}
+        return {**plain, **self.losses.to_dict(), "t_curvature": self.t_curvature.tolist(), "curvature": curvature}
 
 
 def max_rise(losses: Any) -> np.ndarray:
@@ -152,26 +132,30 @@ def interpolate(
     start, end = as_state(objective, a, "a"), as_state(objective, b, "b")
     evaluator = Evaluator(objective, test=test, batch_norm=batch_norm, error_fn=error_fn)
     n_curvature = points if curvature is True else int(curvature)
-    if n_curvature and evaluator.policy == "batch":
-        raise InvalidArgument("curvature needs another batch_norm: the samples of a batch are coupled by 'batch'")
-    t = torch.linspace(0, 1, points, dtype=torch.float64)
+    t, t_curvature = (torch.linspace(0, 1, n, dtype=torch.float64) for n in (points, n_curvature))
+    way = end.theta - start.theta
+    curvature_found = None
+    if n_curvature:  # first, as its conditions are the stricter ones
+        states = (start.lerp(end, each) for each in t_curvature.tolist())
+        curvature_found = measure_curvature(evaluator, states, direction=way, tol=tol)
     losses = evaluator.measure(start.lerp(end, each) for each in t.tolist())
-    found = _curvature(evaluator, start, end, n_curvature, tol) if n_curvature else None
-    return Interpolation(t, losses, evaluator.policy, float((end.theta - start.theta).norm()), found)
+    return Interpolation(t, losses, evaluator.policy, float(way.norm()), t_curvature, curvature_found)
 
 
-def _curvature(evaluator: Evaluator, start: State, end: State, points: int, tol: float) -> PathCurvature:
-    t = torch.linspace(0, 1, points, dtype=torch.float64)
-    direction = end.theta - start.theta
-    direction = direction / direction.norm().clamp_min(torch.finfo(direction.dtype).tiny)
-    rows = []
-    for each in t.tolist():
-        state = start.lerp(end, each)
-        hessian = HessianOperator(evaluator.at(state), state.theta)
-        pairs = eigsh(hessian, 2, "BE", tol=tol)
-        rows.append([*pairs.values.tolist(), *pairs.residuals.tolist(), float(direction @ (hessian @ direction))])
-    table = torch.tensor(rows, dtype=torch.float64)
-    return PathCurvature(t, table[:, 0], table[:, 1], table[:, 2:4], table[:, 4])
+def pairwise_barriers(
+    objective: Objective, ends: Sequence[Point], points: int = 21, *, name: str = "train_loss", **options: Any
+) -> Tensor:
+    """The barrier between any two of n states, (n (n - 1) / 2,), in the order of ``itertools.combinations``.
+
+    Args:
+        name: of the quantity, one of those of ``Losses``.
+        options: of ``interpolate``.
+    """
+    found = [
+        barrier(getattr(interpolate(objective, a, b, points, **options).losses, name).numpy())
+        for a, b in itertools.combinations(ends, 2)
+    ]
+    return torch.tensor(found, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from critpoints.landscape.interpolation import (
     interpolate,
     interpolate_snapshots,
     max_rise,
+    pairwise_barriers,
     relative_mid_height,
 )
 from critpoints.landscape.networks import build
@@ -154,7 +155,7 @@ def test_curvature_along_the_path_is_that_of_the_dense_hessian(policy: str) -> N
     whole = objective(model)
     line = interpolate(whole, a, b, 5, batch_norm=policy, curvature=3, tol=1e-8)
     assert line.curvature is not None
-    assert line.curvature.t.tolist() == [0.0, 0.5, 1.0]
+    assert line.t_curvature.tolist() == [0.0, 0.5, 1.0]
     evaluator = Evaluator(whole, batch_norm=policy)
     start, end = as_state(whole, a), as_state(whole, b)
     middle = start.lerp(end, 0.5)
@@ -181,6 +182,7 @@ def test_students_are_interpolated_in_rows() -> None:
     problem = cp.TeacherStudent.grid()
     a, b = problem.init(width=5, seeds=range(2))
     line = interpolate(problem, a, b, 11, curvature=2)
+    np.testing.assert_allclose(float(line.curvature.gradient_norm[1]), float(problem.gradient(b).norm()), rtol=1e-12)
     expected = [float(problem.loss(a + k / 10 * (b - a))) for k in range(11)]
     np.testing.assert_allclose(line.losses.train_loss.numpy(), expected, rtol=1e-12)
     assert line.losses.test_loss.isnan().all()
@@ -221,6 +223,12 @@ def test_snapshots_are_joined_to_the_end_of_the_run() -> None:
         assert torch.equal(path.losses.train_loss, alone.losses.train_loss)
         losses = alone.losses.train_loss.tolist()
         assert rise == max(b - a for j, b in enumerate(losses) for a in losses[: j + 1])
+
+
+def test_barriers_between_all_pairs_are_those_of_each_pair() -> None:
+    f = cp.PolynomialObjective({(4,): 1, (2,): -2})  # a double well with minima -1 at -1 and 1, and 0 between them
+    ends = [torch.tensor([each]).double() for each in (-1.0, 0.0, 1.0)]
+    np.testing.assert_allclose(pairwise_barriers(f, ends, 3).numpy(), [-0.4375 + 0.5, 1.0, -0.4375 + 0.5])
 
 
 @given(st.lists(st.floats(-100, 100), min_size=3, max_size=12), st.floats(0.1, 10), st.floats(-5, 5))
