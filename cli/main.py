@@ -21,6 +21,7 @@ from .explain import explain
 from .export import export
 from .follow import follow
 from .interruption import Interrupted, interruptible
+from .landscape import landscape
 from .output import say
 from .parents import parents
 from .saddle_line import saddle_line
@@ -55,6 +56,7 @@ COMMANDS = (
     safran_shamir,
     verify,
     spectrum,
+    landscape,
     doctor,
 )
 for command in COMMANDS:

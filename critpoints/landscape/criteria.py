@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ class Criterion:
     Attributes:
         name: what was measured.
         values: (seeds,).
-        bar: what the mean must pass.
+        bar: what the mean must pass; None for what is measured only.
         above: whether passing means to lie above the bar, or below it.
 
     >>> Criterion("share", (0.8, 0.9, 1.0), bar=0.7, above=True).reproduced
@@ -30,7 +30,7 @@ class Criterion:
 
     name: str
     values: Sequence[float]
-    bar: float
+    bar: float | None
     above: bool
 
     @property
@@ -50,13 +50,17 @@ class Criterion:
 
     @property
     def reproduced(self) -> bool:
-        """Whether the mean lies beyond the bar by two standard errors; never, for one seed."""
+        """Whether the mean lies beyond the bar by two standard errors; never, for one seed or without a bar."""
+        if self.bar is None:
+            return False
         distance = self.mean - self.bar if self.above else self.bar - self.mean
         return distance >= STANDARD_ERRORS * self.standard_error
 
     @property
     def outcome(self) -> str:
         """In words."""
+        if self.bar is None:
+            return "measured"
         return "reproduced" if self.reproduced else "not reproduced"
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,3 +74,21 @@ class Criterion:
             "above": self.above,
             "outcome": self.outcome,
         }
+
+
+def jackknife(n: int, statistic: Callable[[np.ndarray], float]) -> list[float]:
+    """Pseudo-values of a statistic of n runs: their mean is the bias-corrected statistic, their spread its error's.
+
+    For a claim about all runs together, whose statistic has no value for one run alone (Tukey 1958).
+
+    Args:
+        n: runs.
+        statistic: from the indices of some of the runs to a number.
+
+    >>> sample = np.array([1.0, 4.0, 7.0])
+    >>> jackknife(3, lambda chosen: float(sample[chosen].mean()))  # of a mean, the values themselves
+    [1.0, 4.0, 7.0]
+    """
+    every = np.arange(n)
+    whole = statistic(every)
+    return [n * whole - (n - 1) * statistic(np.delete(every, i)) for i in range(n)]

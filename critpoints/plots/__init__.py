@@ -7,12 +7,14 @@ that are not finite are left out and counted in the legend.
 from critpoints.plots.channel import channel_profile
 from critpoints.plots.density import spectral_density_curve
 from critpoints.plots.escape import epsilon_sweep
+from critpoints.plots.interpolation import interpolation_lines
 from critpoints.plots.kinds import eigenvalues_along_line, kinds_per_width
 from critpoints.plots.levels import loss_levels
 from critpoints.plots.neurons import neurons_over_teacher
 from critpoints.plots.parents import parent_profile, parent_section
 from critpoints.plots.spectrum import smallest_eigenvalue_against_loss, smallest_eigenvalue_histogram
 from critpoints.plots.style import KIND_STYLES, KindStyle
+from critpoints.plots.trajectories import trajectory_planes
 from critpoints.plots.widths import loss_and_success
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "channel_profile",
     "eigenvalues_along_line",
     "epsilon_sweep",
+    "interpolation_lines",
     "kinds_per_width",
     "loss_and_success",
     "loss_levels",
@@ -30,4 +33,5 @@ __all__ = [
     "smallest_eigenvalue_against_loss",
     "smallest_eigenvalue_histogram",
     "spectral_density_curve",
+    "trajectory_planes",
 ]
