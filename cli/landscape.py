@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from critpoints.landscape.results import Result
 
 _INTERPOLATIONS = (
-    *("digits-300-100", "digits-vgg", "digits-vgg-bn", "digits-resnet", "digits-resnet-bn"),
+    *("digits-300-100", "digits-vgg", "digits-vgg6", "digits-vgg-bn", "digits-resnet", "digits-resnet-bn"),
     *("mnist-300-100", "cifar10-vgg16", "cifar10-resnet20"),
 )
 _TRAJECTORIES = ("digits-lipton", "digits-mlp", "digits-lstm", "mnist-lipton")
@@ -36,8 +36,8 @@ def landscape() -> None:
 def interpolate(*, as_json: bool, **given: Any) -> None:
     """Walk in straight lines from the states along a training run to its end.
 
-    Loss and error on training and test data at 100 points from iterations 0, 1, 2, 4, ..., for both policies where the
-    network has BatchNorm, and the Hessian's extreme eigenvalues on the line from initialisation.
+    Loss and error on training and test data at 100 points from initialisation, at 26 from iterations 1, 2, 4, ...; for
+    both policies where the network has BatchNorm; and the extreme eigenvalues of the Hessian on the first line.
     """
     from critpoints.data import load
     from critpoints.landscape.interpolation_experiment import InterpolationExperiment, compute, judge

@@ -29,7 +29,7 @@ class Criterion:
     """
 
     name: str
-    values: Sequence[float]
+    values: Sequence[float] | np.ndarray
     bar: float | None
     above: bool
 

@@ -17,8 +17,10 @@ from critpoints.landscape.criteria import Criterion
 from critpoints.landscape.curvature import measure_curvature
 from critpoints.landscape.evaluation import Evaluator, as_state
 from critpoints.landscape.interpolation import (
+    Interpolation,
     convex_share,
     frankle_steps,
+    interpolate,
     interpolate_snapshots,
     max_rise,
     relative_mid_height,
@@ -38,7 +40,8 @@ class InterpolationExperiment:
     """What is measured on each of the runs of a setting.
 
     Attributes:
-        points: on each line, both ends included; the paper has 100.
+        points: on the line from initialisation, both ends included, as in the paper.
+        later_points: on the lines from all iterations; the paper has 100 on each.
         policies: for BatchNorm, where the network has it.
         curvature_points, curvature_samples: on the line from initialisation, on so many training samples; 0 for none.
         micro_batch: samples evaluated at a time.
@@ -46,6 +49,7 @@ class InterpolationExperiment:
 
     setting: Setting
     points: int = 100
+    later_points: int = 26
     policies: tuple[str, ...] = ("interpolate", "recalibrate")
     curvature_points: int = 9
     curvature_samples: int = 256
@@ -61,7 +65,8 @@ def compute(unit: str, *, experiment: InterpolationExperiment, root: str | Path 
     """One run, "seed-3" say, and all its lines.
 
     Returns:
-        ``t`` (n,), ``steps`` (T,), ``losses-POLICY`` (T, n, 4) in the order of ``QUANTITIES``, ``t_curvature`` (m,),
+        ``t`` (n,) and ``first-POLICY`` (n, 4), the line from initialisation, in the order of ``QUANTITIES``; ``steps``
+        (T,), ``t_later`` (k,) and ``losses-POLICY`` (T, k, 4), those from all iterations; ``t_curvature`` (m,) and
         ``curvature-POLICY`` (m, 4): smallest and largest eigenvalue, gradient norm, curvature along the line.
     """
     seed = int(unit.rpartition("-")[2])
@@ -81,14 +86,18 @@ def compute(unit: str, *, experiment: InterpolationExperiment, root: str | Path 
     has_norm = any("running_mean" in name for name in model.state_dict())
     for policy in experiment.policies if has_norm else (None,):
         options: dict[str, Any] = {"test": dataset.test, "batch_norm": policy}
-        rises = interpolate_snapshots(objective, snapshots, model.state_dict(), experiment.points, **options)
-        losses = [[getattr(path.losses, name) for name in QUANTITIES] for path in rises.paths]
-        name = policy or NO_BATCH_NORM
-        arrays["t"] = rises.paths[0].t.numpy()
-        arrays[f"losses-{name}"] = np.array([torch.stack(each, -1).numpy() for each in losses])
+        name, end = policy or NO_BATCH_NORM, model.state_dict()
+        first = interpolate(objective, snapshots[0], end, experiment.points, **options)
+        rises = interpolate_snapshots(objective, snapshots, end, experiment.later_points, **options)
+        arrays |= {"t": first.t.numpy(), "t_later": rises.paths[0].t.numpy(), f"first-{name}": _table(first)}
+        arrays[f"losses-{name}"] = np.stack([_table(path) for path in rises.paths])
         if experiment.curvature_points:
             arrays |= _curvature(experiment, objective, snapshots[0], model.state_dict(), policy)
     return arrays
+
+
+def _table(line: Interpolation) -> np.ndarray:
+    return torch.stack([getattr(line.losses, name) for name in QUANTITIES], -1).numpy()
 
 
 def _curvature(experiment: InterpolationExperiment, objective: Any, a: Any, b: Any, policy: str | None) -> Arrays:
@@ -113,12 +122,11 @@ def judge(result: Result) -> list[Criterion]:
     fully_connected = setting["architecture"] == "fully-connected"
     criteria = []
     for policy in policies_of(result):
-        losses = result.arrays[f"losses-{policy}"]  # (seeds, T, n, 4)
         suffix = "" if policy == NO_BATCH_NORM else f", BatchNorm {policy}"
         for column, name in ((0, "train"), (2, "test")):
-            profile = losses[..., column]
-            mid = relative_mid_height(profile[:, 0])
-            rises = max_rise(profile)
+            first = result.arrays[f"first-{policy}"][..., column]  # (seeds, n)
+            mid = relative_mid_height(first)
+            rises = max_rise(result.arrays[f"losses-{policy}"][..., column])  # (seeds, T)
             bar: float | None = None
             if policy == NO_BATCH_NORM:
                 bar = MLP_MID_HEIGHT if fully_connected else CNN_MID_HEIGHT
@@ -133,16 +141,14 @@ def judge(result: Result) -> list[Criterion]:
                     above=False,
                 ),
             ]
-            criteria += _measured(profile, name, suffix)
+            criteria += _measured(first, name, suffix)
     return criteria
 
 
-def _measured(profile: np.ndarray, name: str, suffix: str) -> Sequence[Criterion]:
+def _measured(first: np.ndarray, name: str, suffix: str) -> Sequence[Criterion]:
     """What the paper reports without a number that could be a bar."""
     return [
-        Criterion(f"rise from initialisation, {name} loss{suffix}", max_rise(profile[:, 0]), None, above=False),
-        Criterion(
-            f"convex share from initialisation, {name} loss{suffix}", convex_share(profile[:, 0]), None, above=True
-        ),
-        Criterion(f"{name} loss at the end{suffix}", profile[:, -1, -1], None, above=False),
+        Criterion(f"rise from initialisation, {name} loss{suffix}", max_rise(first), None, above=False),
+        Criterion(f"convex share from initialisation, {name} loss{suffix}", convex_share(first), None, above=True),
+        Criterion(f"{name} loss at the end{suffix}", first[:, -1], None, above=False),
     ]

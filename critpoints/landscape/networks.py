@@ -18,6 +18,7 @@ Shape = tuple[int, int, int]
 POOL = "M"  # an entry of a VGG plan: maximum over 2 x 2
 VGG16_PLAN = (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512)
 LIPTON_PARAMETERS = 819_557
+INITIALISATIONS = ("openlth", "torch")
 
 
 def fully_connected(shape: Shape, n_classes: int, *, widths: Sequence[int] = (300, 100)) -> nn.Module:
@@ -147,16 +148,17 @@ def build(
     *,
     seed: int,
     dtype: torch.dtype = torch.float32,
+    initialisation: str = "openlth",
     **options: Any,
 ) -> nn.Module:
     """A network with random weights that depend on the seed alone, in train mode.
 
-    Weights of linear and convolutional layers are normal with variance 2 / fan-in, the scales of BatchNorm uniform in
-    (0, 1): OpenLTH's defaults, which Frankle 2020 uses. Biases and the LSTM keep torch's.
-
     Args:
         architecture: a key of ``ARCHITECTURES``.
         shape: channels, height and width of an image.
+        initialisation: "openlth": weights of linear and convolutional layers are normal with variance 2 / fan-in, the
+            scales of BatchNorm uniform in (0, 1), as by default in OpenLTH, which Frankle 2020 uses; biases and the
+            LSTM keep torch's. "torch": torch's own, uniform weights with variance 1 / (3 fan-in), scales 1.
         options: of the architecture.
 
     >>> sum(p.numel() for p in build("lipton-cnn", (1, 28, 28), seed=0).parameters())
@@ -165,10 +167,14 @@ def build(
     require(
         architecture in ARCHITECTURES, f"architecture must be one of {', '.join(ARCHITECTURES)}, got {architecture!r}"
     )
+    require(
+        initialisation in INITIALISATIONS,
+        f"initialisation must be one of {', '.join(INITIALISATIONS)}, got {initialisation!r}",
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ARCHITECTURES[architecture](shape, n_classes, **options)
-        for module in model.modules():
+        for module in model.modules() if initialisation == "openlth" else ():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
             elif isinstance(module, nn.BatchNorm2d):

@@ -60,10 +60,12 @@ def get_setting(name: str) -> Setting:
 
 _OPENLTH = "Frankle 2020; the defaults of OpenLTH"
 _CIFAR = Recipe(lr=0.1, momentum=0.9, weight_decay=1e-4, epochs=160, milestones=(80, 120), augment=True)
-_DIGITS_VGG = (16, 16, POOL, 32, 32, POOL, 64, 64)
+# the first four stages of VGG-16, all that 8 x 8 pixels allow, at a quarter of their widths
+_DIGITS_VGG = (16, 16, POOL, 32, 32, POOL, 64, 64, 64, POOL, 128, 128, 128)
+_SHALLOW_VGG = (16, 16, POOL, 32, 32, POOL, 64, 64)
 _DIGITS_CNN = Recipe(lr=0.05, momentum=0.9, weight_decay=1e-4, epochs=40, milestones=(20, 30))
 _TRAJECTORY = Recipe(lr=0.05, momentum=0.9, weight_decay=5e-4, batch_size=128, epochs=200)
-_LIPTON_DIGITS = {"channels": (16, 32, 64), "hidden": 128, "paddings": (2, 1, 1)}
+_LIPTON_DIGITS = {"channels": (8, 16, 32), "hidden": 128, "paddings": (2, 1, 1)}
 
 SETTINGS: Mapping[str, Setting] = {
     "mnist-300-100": Setting("mnist", "fully-connected", Recipe(lr=0.1, epochs=40), source=_OPENLTH),
@@ -89,6 +91,7 @@ SETTINGS: Mapping[str, Setting] = {
     "mnist-lipton": Setting("mnist", "lipton-cnn", _TRAJECTORY, source="Lipton 2016, where it says"),
     "digits-300-100": Setting("digits", "fully-connected", Recipe(lr=0.1, epochs=40)),
     "digits-vgg": Setting("digits", "vgg", _DIGITS_CNN, {"plan": _DIGITS_VGG, "batch_norm": False}),
+    "digits-vgg6": Setting("digits", "vgg", _DIGITS_CNN, {"plan": _SHALLOW_VGG, "batch_norm": False}),
     "digits-vgg-bn": Setting("digits", "vgg", _DIGITS_CNN, {"plan": _DIGITS_VGG, "batch_norm": True}),
     "digits-resnet": Setting("digits", "resnet", _DIGITS_CNN, {"width": 8, "batch_norm": False}),
     "digits-resnet-bn": Setting("digits", "resnet", _DIGITS_CNN, {"width": 8, "batch_norm": True}),

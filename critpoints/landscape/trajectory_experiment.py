@@ -73,8 +73,8 @@ def compute(unit: str, *, experiment: TrajectoryExperiment, root: str | Path | N
 
     Returns:
         ``losses`` (groups, epochs + 1); ``epochs`` (E,) and ``points`` (groups, E, P), what is compared across runs;
-        of the first group ``coordinates`` (epochs + 1, 2), ``residuals``, ``explained`` and, for random walks, ``walk``,
-        the fields of ``PathLengths``, ``curvature_epochs`` (m,) and ``curvature`` (m, 3): smallest and largest
+        of the first group ``coordinates`` (epochs + 1, 2), ``residuals``, ``explained``, ``walk`` (the same of random
+        walks), the fields of ``PathLengths``, ``curvature_epochs`` (m,) and ``curvature`` (m, 3): smallest and largest
         eigenvalue, gradient norm.
     """
     number = int(unit.rpartition("-")[2])

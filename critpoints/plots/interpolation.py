@@ -31,6 +31,7 @@ def interpolation_lines(result: Result, *, title: str | None = None) -> Figure:
     Args:
         result: what ``critpoints.landscape.interpolation_experiment`` leaves, stacked over runs.
     """
+    from critpoints.landscape.interpolation import max_rise
     from critpoints.landscape.interpolation_experiment import NO_BATCH_NORM, policies_of
 
     figure, axes = new_figure(2, 3, size=(14.5, 8.2), title=title)
@@ -39,13 +40,13 @@ def interpolation_lines(result: Result, *, title: str | None = None) -> Figure:
     x = f"position on the line, iteration 0 $\\to$ {steps_label(result)}"
     styles = dict(zip(policies, _COLORS, strict=False))
     for policy, color in styles.items():
-        losses = result.arrays[f"losses-{policy}"]  # (runs, T, n, 4)
+        first = result.arrays[f"first-{policy}"]  # (runs, n, 4)
+        later = result.arrays[f"losses-{policy}"][..., _TEST_LOSS]  # (runs, T, k)
         name = "" if policy == NO_BATCH_NORM else f", BatchNorm: {policy}"
-        _band(axes[0], t, losses[:, 0, :, _TEST_LOSS], color, "-", f"test{name}")
-        _band(axes[0], t, losses[:, 0, :, _TRAIN_LOSS], color, ":", f"training{name}")
-        _band(axes[1], t, losses[:, 0, :, _TEST_ERROR], color, "-", f"test{name}")
-        rises = losses[..., _TEST_LOSS] - np.minimum.accumulate(losses[..., _TEST_LOSS], 2)
-        _band(axes[4], steps, rises.max(2), color, "-", f"test loss{name}", marker="o")
+        _band(axes[0], t, first[..., _TEST_LOSS], color, "-", f"test{name}")
+        _band(axes[0], t, first[..., _TRAIN_LOSS], color, ":", f"training{name}")
+        _band(axes[1], t, first[..., _TEST_ERROR], color, "-", f"test{name}")
+        _band(axes[4], steps, max_rise(later), color, "-", f"test loss{name}", marker="o")
         if f"curvature-{policy}" in result.arrays:
             at, table = result.arrays["t_curvature"][0], result.arrays[f"curvature-{policy}"]
             _band(axes[5], at, table[..., 1], color, "-", f"largest{name}", marker="^")
@@ -79,7 +80,7 @@ def _band(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, line: str, label
 
 def _later_lines(figure: Figure, axes: list[Axes], result: Result, policies: list[str]) -> None:
     """The mean test loss on the line from each iteration, coloured by it."""
-    t, steps = result.arrays["t"][0], result.arrays["steps"][0]
+    t, steps = result.arrays["t_later"][0], result.arrays["steps"][0]
     colors = matplotlib.colormaps["viridis"]
     norm = SymLogNorm(1, vmin=0, vmax=max(1, int(steps[-1])))
     panels = [(policy, _TEST_LOSS, "cross-entropy on test data") for policy in policies[:2]]

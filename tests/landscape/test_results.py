@@ -10,7 +10,7 @@ from landscape_cases import draw, fail_at
 
 from critpoints.errors import InvalidData, SpecMismatch
 from critpoints.landscape import settings
-from critpoints.landscape.criteria import Criterion
+from critpoints.landscape.criteria import Criterion, jackknife
 from critpoints.landscape.results import Result, load_result, plain, run_units, save_result, stack
 
 UNITS = [f"seed-{seed}" for seed in range(4)]
@@ -175,12 +175,23 @@ def test_stacked_units_keep_their_order_and_must_agree_in_shape(tmp_path: Path) 
         ((0.1, 0.12, 0.11), 0.1, False, False),
         ((5.0,), 1.0, True, False),  # one seed shows no spread
         ((5.0, math.nan), 1.0, True, False),
+        ((5.0, 5.0), None, True, False),
     ],
 )
-def test_reproduced_means_two_standard_errors_beyond_the_bar(values, bar: float, above: bool, reproduced: bool) -> None:
+def test_reproduced_means_two_errors_beyond_the_bar(values, bar: float | None, above: bool, reproduced: bool) -> None:
     criterion = Criterion("c", values, bar, above)
     assert criterion.reproduced is reproduced
-    assert criterion.to_dict()["outcome"] == ("reproduced" if reproduced else "not reproduced")
+    expected = "measured" if bar is None else "reproduced" if reproduced else "not reproduced"
+    assert criterion.to_dict()["outcome"] == expected
+
+
+def test_a_jackknife_knows_the_error_of_a_variance() -> None:
+    """Of normal samples: the variance is unbiased after correction, its error about sqrt(2 / (n - 1))."""
+    sample = np.random.default_rng(0).standard_normal(400)
+    values = jackknife(len(sample), lambda chosen: float(sample[chosen].var()))
+    criterion = Criterion("variance", values, None, above=True)
+    assert criterion.mean == pytest.approx(sample.var(ddof=1), rel=1e-6)  # the bias of 1 / n is gone
+    assert criterion.standard_error == pytest.approx(math.sqrt(2 / 399), rel=0.3)
 
 
 @pytest.mark.parametrize("name", [name for name in settings.SETTINGS if name != "imagenet-resnet50"])
@@ -188,8 +199,9 @@ def test_every_setting_can_be_built(name: str) -> None:
     setting = settings.get_setting(name)
     assert plain(setting.to_dict()) == setting.to_dict()
     shape = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar-10": (3, 32, 32)}[setting.dataset]
-    with torch.device("meta") if setting.architecture != "lipton-cnn" else torch.device("cpu"):
-        from critpoints.landscape.networks import ARCHITECTURES
+    from critpoints.landscape.networks import ARCHITECTURES
 
-        model = ARCHITECTURES[setting.architecture](shape, 10, **setting.options)
+    with torch.device("meta" if setting.architecture != "lipton-cnn" else "cpu"):
+        options = {key: each for key, each in setting.options.items() if key != "initialisation"}
+        model = ARCHITECTURES[setting.architecture](shape, 10, **options)
     assert sum(each.numel() for each in model.parameters()) > 1000
