@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--lr", type=float, help="Learning rate of Adam  [default: 0.0001]")
 @click.option("--method", default="adam", show_default=True, metavar="NAME", help="Training: adam or gradient-flow.")
 @click.option("--refine", default="newton", show_default=True, metavar="NAME", help="Refinement: newton or slsqp.")
-@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="cpu or cuda.")
+@click.option("--device", default="cpu", show_default=True, metavar="NAME", help="cpu, cuda, or auto.")
 @click.option("--activation", metavar="NAME", help="Of teacher and students  [default: sigmoid]")
 @click.option("--problem", default="grid", show_default=True, help="grid, package.module:function or file.py:function.")
 @click.option("--scheme", default="xavier_uniform", show_default=True, metavar="NAME", help="Of the initial students.")
@@ -97,8 +97,11 @@ def classify(
 
 def _specification(*, steps: int | None, lr: float | None, activation: str | None, **choices: Any) -> StudySpec:
     from critpoints.errors import require
+    from critpoints.kernels.devices import AUTO, resolve_device
     from critpoints.study.spec import GRID, StudySpec
 
+    if choices["device"] == AUTO:  # a study says where its rows were computed
+        choices["device"] = resolve_device(AUTO).type
     given = {name: value for name, value in (("steps", steps), ("lr", lr)) if value is not None}
     require(
         choices["method"] != "gradient-flow" or not given,

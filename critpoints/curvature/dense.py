@@ -34,7 +34,7 @@ def eigensystem(matrices: Tensor) -> Eigensystem:
     A matrix with a non-finite entry gives NaN and leaves the others alone.
     """
     if matrices.device.type != "cpu":
-        return Eigensystem(*torch.linalg.eigh(matrices))
+        return eigensystem_on_device(matrices)
     source = matrices.detach().numpy()
     values, vectors = np.full(source.shape[:2], np.nan), np.full(source.shape, np.nan)
     finite = np.nonzero(np.isfinite(source).all(axis=(1, 2)))[0]
@@ -44,6 +44,20 @@ def eigensystem(matrices: Tensor) -> Eigensystem:
 
     map_rows(solve, [finite[i : i + _CHUNK] for i in range(0, len(finite), _CHUNK)])
     return Eigensystem(torch.from_numpy(values), torch.from_numpy(vectors))
+
+
+def eigensystem_on_device(matrices: Tensor) -> Eigensystem:
+    """As ``eigensystem``, by torch's batched solver on the matrices' own device.
+
+    The solver is chosen by whether there is more than one matrix, and fails as a whole on a NaN: a batch of one is
+    doubled, so that a row does not depend on its batch, and rows with a non-finite entry are solved as the identity.
+    """
+    finite = torch.isfinite(matrices).all(-1).all(-1)[:, None, None]
+    safe = torch.where(finite, matrices, torch.eye(matrices.shape[-1]).to(matrices))
+    batch = safe.expand(2, -1, -1) if len(safe) == 1 else safe
+    values, vectors = (t[: len(safe)] for t in torch.linalg.eigh(batch))
+    nan = torch.full_like(values[:, :1], torch.nan)
+    return Eigensystem(torch.where(finite[:, :, 0], values, nan), torch.where(finite, vectors, nan[:, :, None]))
 
 
 def row_norm(rows: Tensor) -> Tensor:

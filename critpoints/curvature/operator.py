@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from critpoints.curvature.cuda_graphs import RecordedGraph, can_record
 from critpoints.curvature.linear_operator import SymmetricOperator
 from critpoints.errors import InvalidArgument, InvalidData, require
 from critpoints.objectives.base import Objective
@@ -97,6 +98,7 @@ class CurvatureOperator(SymmetricOperator):
         parameters: Sequence[str] | None = None,
         memory: int | None = None,
         probe: bool = True,
+        replay: bool = True,
     ) -> None:
         self.objective, self.theta = objective, _one_point(objective, theta)
         self._terms: Any = objective if isinstance(objective, ModuleObjective) else _WholeObjective(objective)
@@ -113,7 +115,8 @@ class CurvatureOperator(SymmetricOperator):
         self._kept: list[tuple[Graph, int | None]] | None = None
         self._direct: Callable[[Tensor], Tensor] | None = self._closed_form()
         self.memory_estimate = 0
-        self._vectorise = False
+        self._vectorise, self._replay = False, replay
+        self.not_replayed: str | None = None
         if self._direct is None:
             budget = int(MEMORY_SHARE * available_memory(self.device)) if memory is None else memory
             self._prepare(budget)
@@ -132,10 +135,12 @@ class CurvatureOperator(SymmetricOperator):
 
     @property
     def strategy(self) -> str:
-        """How products are formed: "kept" graphs, "rebuilt" graphs, or a "closed form" of the objective's own."""
+        """How products are formed: "kept", "replayed" or "rebuilt" graphs, or a "closed form" of the objective's."""
         if self._direct is not None:
             return "closed form"
-        return "rebuilt" if self._kept is None else "kept"
+        if self._kept is None:
+            return "rebuilt"
+        return "replayed" if any(isinstance(graph, RecordedGraph) for graph, _ in self._kept) else "kept"
 
     def _prepare(self, budget: int) -> None:
         """Keeps the graphs of all batches if they fit into the budget; measures and checks the first in any case."""
@@ -152,10 +157,20 @@ class CurvatureOperator(SymmetricOperator):
                 if number == 0:
                     self._require_finite(self._linearise(batch.content), number)
                 return
-            graph = self._linearise(batch.content)
+            graph = self._keep(batch.content)
             self._require_finite(graph, number)
             kept.append((graph, batch.count))
         self._kept = kept
+
+    def _keep(self, content: Any) -> Graph:
+        """The graph of one batch, recorded where that is possible; ``not_replayed`` says why it is not."""
+        if self._replay and self.not_replayed is None and can_record(self.theta, self.memory_estimate):
+            like = torch.zeros(self.dim, dtype=self.dtype, device=self.device)
+            try:
+                return RecordedGraph(lambda: self._linearise(content), like)
+            except RuntimeError as error:  # torch raises nothing else for what cannot be recorded
+                self.not_replayed = str(error)
+        return self._linearise(content)
 
     def _require_finite(self, graph: Graph, number: int) -> None:
         value = float(graph.value)
@@ -208,10 +223,13 @@ class HessianOperator(CurvatureOperator):
             that belongs to them, for spectra layer by layer.
         memory: bytes that kept graphs may take; by default a quarter of what is free. 0 never keeps any.
         probe: False leaves the probe out, and the warning where inputs of ReLUs sit on their kinks.
+        replay: False never records products as CUDA graphs; they are recorded for small models on a GPU, one vector at
+            a time, if that works and gives the same products.
 
     Attributes:
         slices: where each named parameter lies in the operator's vectors.
-        strategy: "kept", "rebuilt" or "closed form".
+        strategy: "kept", "replayed", "rebuilt" or "closed form".
+        not_replayed: why a CUDA graph was tried and not used, or None.
         memory_estimate: bytes of the graphs of all batches, extrapolated from the first one; where they do not fit,
             of those counted until that was clear.
 

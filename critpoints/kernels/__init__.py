@@ -1,11 +1,13 @@
 """How a batch of small networks is evaluated fast: one signature, several devices.
 
-``reference`` (torch, any device and dtype) and ``cpu`` (Numba, float64) offer ``loss_and_gradient(samples, theta)``,
-``derivatives(samples, theta)`` and ``adam(samples, run, schedule, betas, eps)``.
+``reference`` (torch, any device and dtype), ``cpu`` (Numba, float64) and ``gpu`` (Triton, float64 and float32) offer
+``loss_and_gradient(samples, theta)``, ``derivatives(samples, theta)`` and ``adam(samples, run, schedule, betas, eps)``;
+``gpu`` also ``adam_together``, for runs of several widths at once.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from pathlib import Path
@@ -31,6 +33,10 @@ def select(device: torch.device, dtype: torch.dtype) -> ModuleType:
         from critpoints.kernels import cpu
 
         return cpu
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from critpoints.kernels import gpu
+
+        return gpu
     from critpoints.kernels import reference
 
     return reference

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from critpoints.errors import require
+from critpoints.errors import InvalidArgument, require
 from critpoints.kernels.types import AdamRun
 
 
@@ -65,6 +67,18 @@ class Objective:
         )
         return theta.to(dtype=self.dtype, device=self.device)
 
+    def to(self, device: torch.device | str) -> Self:
+        """The same objective on another device; itself if it is there already.
+
+        Raises:
+            InvalidArgument: this kind of objective cannot be moved.
+        """
+        if torch.device(device) == self.device:
+            return self
+        raise InvalidArgument(
+            f"a {type(self).__name__} on {self.device} cannot be moved to {device}; make it on that device"
+        )
+
     def loss_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (*b) and gradient (*b, P)."""
         with torch.enable_grad():
@@ -119,6 +133,13 @@ class Objective:
         """
         for rate, *bias in schedule.tolist():
             run.step(*self.loss_and_gradient(run.theta), rate, (bias[0], bias[1]), betas, eps)
+
+    def advance_adam_together(
+        self, runs: Sequence[AdamRun], schedule: Tensor, betas: tuple[float, float], eps: float
+    ) -> None:
+        """The same steps on several runs, which may be of several widths."""
+        for run in runs:
+            self.advance_adam(run, schedule, betas, eps)
 
     def descend(self, theta: Tensor, rate: float, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Gradient descent, theta <- theta - rate * grad L: parameters (*b, P), loss and gradient after ``steps``."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from critpoints.errors import InvalidArgument
+from critpoints.objectives.precision import full_precision
 
 
 @contextmanager
@@ -68,7 +69,7 @@ class GradientGraph:
     """
 
     def __init__(self, loss: Callable[[list[Tensor]], Tensor], point: Sequence[Tensor]) -> None:
-        with torch.enable_grad(), explained():
+        with torch.enable_grad(), explained(), full_precision(point[0].dtype):
             self.leaves = [each.detach().requires_grad_() for each in point]
             value = loss(self.leaves)
             gradients: Any = [None] * len(point)
@@ -95,7 +96,7 @@ class GradientGraph:
             return torch.zeros_like(vectors)
         parts = vectors.split(self.sizes, -1)
         directions = [parts[i].reshape(*vectors.shape[:-1], *self.leaves[i].shape) for i in self._rows]
-        with explained():
+        with explained(), full_precision(vectors.dtype):
             products = torch.autograd.grad(
                 self._outputs, self.leaves, directions, retain_graph=True, allow_unused=True, is_grads_batched=batched
             )
@@ -125,7 +126,7 @@ class GaussNewtonGraph:
     def __init__(
         self, outputs: Callable[[list[Tensor]], Tensor], loss: Callable[[Tensor], Tensor], point: Sequence[Tensor]
     ) -> None:
-        with torch.enable_grad(), explained():
+        with torch.enable_grad(), explained(), full_precision(point[0].dtype):
             self.leaves = [each.detach().requires_grad_() for each in point]
             self._outputs = outputs(self.leaves)
             self._loss = GradientGraph(lambda leaves: loss(leaves[0]), [self._outputs])
@@ -146,10 +147,11 @@ class GaussNewtonGraph:
             return torch.zeros_like(vector)
         parts = vector.split(self.sizes)
         directions = [parts[i].reshape(self.leaves[i].shape) for i in self._rows]
-        (pushed,) = torch.autograd.grad(self._pulled, self._cotangent, directions, retain_graph=True)
-        curved = self._loss.multiply(pushed.reshape(-1)).reshape(pushed.shape)
-        return flatten(
-            torch.autograd.grad(
-                self._outputs, self.leaves, curved, retain_graph=True, allow_unused=True, materialize_grads=True
+        with full_precision(vector.dtype):
+            (pushed,) = torch.autograd.grad(self._pulled, self._cotangent, directions, retain_graph=True)
+            curved = self._loss.multiply(pushed.reshape(-1)).reshape(pushed.shape)
+            return flatten(
+                torch.autograd.grad(
+                    self._outputs, self.leaves, curved, retain_graph=True, allow_unused=True, materialize_grads=True
+                )
             )
-        )

@@ -250,9 +250,12 @@ class ModuleObjective(Objective):
         """Without the fused kernels that have no second derivative (attention, cuDNN's recurrent layers)."""
         fastpath = torch.backends.mha.get_fastpath_enabled()
         with ExitStack() as stack:
+            stack.enter_context(full_precision(self.dtype))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if self._recurrent and self.device.type == "cuda":
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+                cudnn: Any = torch.backends.cudnn  # its context manager would set TF32 as well
+                stack.callback(setattr, cudnn, "enabled", cudnn.enabled)
+                cudnn.enabled = False
             torch.backends.mha.set_fastpath_enabled(False)
             stack.callback(torch.backends.mha.set_fastpath_enabled, fastpath)
             yield

@@ -7,6 +7,7 @@ Parameters of a student of width m on inputs in R^d: theta = (w_11, .., w_1d, ..
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import combinations
 from typing import Self
@@ -17,6 +18,7 @@ from torch import Tensor
 from critpoints.activations import Activation, get_activation
 from critpoints.errors import InvalidArgument, InvalidData, require
 from critpoints.kernels import reference, select
+from critpoints.kernels.devices import resolve_device
 from critpoints.kernels.samples import Samples, prepare
 from critpoints.kernels.types import AdamRun
 from critpoints.objectives.base import Objective, SecondOrder
@@ -58,6 +60,7 @@ class TwoLayerObjective(Objective):
         output_bias: a bias of the output, the last parameter.
         mirror: use the symmetry x -> -x of the data where there is one; exact, and twice as fast.
         dtype: float64, or float32 where speed matters more than a verdict.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or the like, or ``auto``.
 
     Raises:
         InvalidData: data that are ragged, non-finite, of half precision, or of the wrong shape.
@@ -84,7 +87,7 @@ class TwoLayerObjective(Objective):
     ) -> None:
         require(dtype in (torch.float64, torch.float32), f"dtype must be torch.float64 or torch.float32, got {dtype}")
         require(scale > 0, f"scale must be positive, got {scale}")
-        self.dtype, self.device = dtype, torch.device(device)
+        self.dtype, self.device = dtype, resolve_device(device)
         self.activation = get_activation(activation)
         self.x = _as_data("x", x, 2, dtype, self.device)
         self.y = _as_data("y", y, 1, dtype, self.device)
@@ -107,11 +110,12 @@ class TwoLayerObjective(Objective):
 
     def to(self, device: torch.device | str) -> Self:
         """The same objective on another device; itself if it is there already."""
-        if torch.device(device) == self.device:
+        device = resolve_device(device)
+        if device == self.device:
             return self
         moved = copy.copy(self)
         moved.__dict__.pop("samples", None)  # cached for the old device
-        moved.device = torch.device(device)
+        moved.device = device
         for name, value in vars(moved).items():
             if isinstance(value, Tensor):
                 setattr(moved, name, value.to(device))
@@ -204,6 +208,16 @@ class TwoLayerObjective(Objective):
     def advance_adam(self, run: AdamRun, schedule: Tensor, betas: tuple[float, float], eps: float) -> None:
         """See ``Objective.advance_adam``; thousands of steps in one call of the kernel."""
         self._kernels().adam(self.samples, run, schedule, betas, eps)
+
+    def advance_adam_together(
+        self, runs: Sequence[AdamRun], schedule: Tensor, betas: tuple[float, float], eps: float
+    ) -> None:
+        """See ``Objective.advance_adam_together``; on a GPU all widths share a launch, so that it is full."""
+        kernels = self._kernels()
+        if hasattr(kernels, "adam_together"):
+            kernels.adam_together(self.samples, runs, schedule, betas, eps)
+        else:
+            super().advance_adam_together(runs, schedule, betas, eps)
 
     def hvp(self, theta: Tensor, v: Tensor) -> Tensor:
         """Hessian-vector products without a Hessian: (*b, P), (*b, P) -> (*b, P)."""

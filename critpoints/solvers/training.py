@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from critpoints.curvature.dense import row_norm
 from critpoints.errors import InvalidArgument, Status, require
+from critpoints.kernels.devices import resolve_device
 from critpoints.kernels.types import AdamRun
 from critpoints.objectives.base import Objective
 from critpoints.solvers.base import Callback, to_plain
 from critpoints.solvers.gradient_flow import follow_flow
 
 Schedule = Callable[[int], float]
-_CHUNK = 500  # Adam steps between two looks at the keyboard
+_CHUNKS = {"cpu": 500, "cuda": 5000}  # Adam steps between two looks at the keyboard, and in one launch on a GPU
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _bias_corrections(first: int, count: int, betas: tuple[float, float]) -> Ten
 
 def _adam(
     objective: Objective,
-    theta: Tensor,
+    starts: Sequence[Tensor],
     lr: float,
     steps: int,
     schedule: Schedule | None,
@@ -76,22 +77,29 @@ def _adam(
     eps: float,
     record: int,
     callback: Callback | None,
-) -> Training:
-    run = AdamRun.start(theta)
+) -> list[Training]:
+    """Trains the rows of every tensor in ``starts``, each of its own width, by the same steps."""
+    runs = [AdamRun.start(theta) for theta in starts]
     marks = log_spaced_steps(steps, record)
-    snapshots = [run.theta.clone()] if marks else []
+    snapshots = [[run.theta.clone() for run in runs]] if marks else []
+    chunk = _CHUNKS.get(objective.device.type, _CHUNKS["cpu"])
     done = 0
     while done < steps:
-        count = min([_CHUNK, steps - done, *(mark - done for mark in marks if mark > done)])
+        count = min([chunk, steps - done, *(mark - done for mark in marks if mark > done)])
         rates = torch.full((count, 1), lr, dtype=torch.float64)
         if schedule is not None:
             rates *= torch.tensor([[schedule(done + i)] for i in range(count)], dtype=torch.float64)
-        objective.advance_adam(run, torch.cat([rates, _bias_corrections(done, count, betas)], 1), betas, eps)
+        plan = torch.cat([rates, _bias_corrections(done, count, betas)], 1)
+        objective.advance_adam_together(runs, plan, betas, eps)
         done += count
         if done in marks:
-            snapshots.append(run.theta.clone())
+            snapshots.append([run.theta.clone() for run in runs])
         if callback is not None:
             callback(done, steps)
+    return [_trained(objective, run, steps, [each[i] for each in snapshots], marks) for i, run in enumerate(runs)]
+
+
+def _trained(objective: Objective, run: AdamRun, steps: int, snapshots: list[Tensor], marks: list[int]) -> Training:
     loss, gradient = objective.loss_and_gradient(run.theta)
     status = tuple(Status.NON_FINITE if failed else Status.RUNNING for failed in run.failed.tolist())
     trajectory = torch.stack(snapshots) if snapshots else None
@@ -118,41 +126,50 @@ def train(
     eps: float = 1e-8,
     time: float = 1e7,
     record: int = 0,
+    device: torch.device | str | None = None,
     callback: Callback | None = None,
 ) -> Any:
     """Trains every row of ``theta0`` on the full data.
 
     Args:
-        problem: the objective; it decides dtype and device.
+        problem: the objective; it decides the dtype, and the device where none is given.
         theta0: (S, P) initial parameters, or one such tensor a width in a dictionary, which gives a dictionary back.
         method: ``adam`` (Kingma & Ba 2015, algorithm 1: bias correction, no weight decay) or ``gradient-flow``
             (theta' = -grad L until ``time`` or a gradient norm of 1e-9).
         lr, steps, schedule, betas, eps: Adam's; schedule(step) multiplies ``lr``, steps counted from 0.
         time: the flow's end.
         record: snapshots to keep of each row, log-spaced in the steps; 0 for none.
+        device: where to train, and where the results are: ``cpu``, ``cuda``, ``cuda:1`` or the like, or ``auto``.
         callback: callback(done, total), called between chunks of steps; an exception in it ends the training.
 
     Returns:
         A ``Training``, or a dictionary from width to ``Training``.
 
     Raises:
-        InvalidArgument: an option out of range, an unknown method, parameters that do not fit.
+        InvalidArgument: an option out of range, an unknown method, parameters that do not fit, an objective that
+            cannot be moved to ``device``.
+        DeviceUnavailable: ``device`` is not there.
     """
-    if isinstance(theta0, Mapping):
-        options: dict[str, Any] = dict(
-            lr=lr, steps=steps, schedule=schedule, betas=betas, eps=eps, time=time, record=record
-        )
-        blocks = {width: problem.validate(rows) for width, rows in theta0.items()}
-        return {width: train(problem, b, method=method, callback=callback, **options) for width, b in blocks.items()}
+    if device is not None:
+        problem = problem.to(resolve_device(device))
+    if method not in ("adam", "gradient-flow"):
+        raise InvalidArgument(f"method must be adam or gradient-flow, got {method!r}")
     _check(lr, steps, betas, eps, record)
-    theta = problem.validate(theta0)
-    require(theta.ndim == 2, f"theta0 must have shape (S, P), got {tuple(theta.shape)}")
+    starts = theta0 if isinstance(theta0, Mapping) else {None: theta0}
+    blocks = {width: problem.validate(rows) for width, rows in starts.items()}
+    for block in blocks.values():
+        require(block.ndim == 2, f"theta0 must have shape (S, P), got {tuple(block.shape)}")
     if method == "adam":
-        return _adam(problem, theta, lr, steps, schedule, betas, eps, record, callback)
-    if method == "gradient-flow":
-        require(time > 0, f"time must be positive, got {time}")
-        flow = follow_flow(problem, theta, time=time, record=record, callback=callback)
-        return Training(
-            flow.theta, flow.loss, flow.gradient_norm, flow.status, flow.steps, flow.trajectory, flow.trajectory_times
-        )
-    raise InvalidArgument(f"method must be adam or gradient-flow, got {method!r}")
+        results = _adam(problem, list(blocks.values()), lr, steps, schedule, betas, eps, record, callback)
+    else:
+        results = [_flow(problem, block, time, record, callback) for block in blocks.values()]
+    trained = dict(zip(blocks, results, strict=True))
+    return trained if isinstance(theta0, Mapping) else trained[None]
+
+
+def _flow(problem: Objective, theta: Tensor, time: float, record: int, callback: Callback | None) -> Training:
+    require(time > 0, f"time must be positive, got {time}")
+    flow = follow_flow(problem, theta, time=time, record=record, callback=callback)
+    return Training(
+        flow.theta, flow.loss, flow.gradient_norm, flow.status, flow.steps, flow.trajectory, flow.trajectory_times
+    )

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from critpoints.errors import DeviceUnavailable, InvalidArgument, InvalidData, require
+from critpoints.errors import InvalidArgument, InvalidData, require
+from critpoints.kernels.devices import resolve_device
 from critpoints.objectives.base import Objective
 from critpoints.objectives.teacher_student import INIT_SCHEMES, TeacherStudent
 from critpoints.study.initial import Initial, load_initial, n_parameters
@@ -22,29 +23,23 @@ from critpoints.study.spec import GRID, StudySpec
 from critpoints.testing import check_objective
 
 
-def check_device(device: str) -> None:
-    """Makes sure that the device is there.
-
-    Raises:
-        DeviceUnavailable: it is not.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceUnavailable("device cuda was asked for, but torch finds no GPU here; use --device cpu")
-
-
-def resolve_problem(spec: StudySpec) -> Objective:
+def resolve_problem(spec: StudySpec, device: str | None = None) -> Objective:
     """The objective that a specification names.
+
+    Args:
+        device: the one of several GPUs to compute on, ``cuda:1`` or the like; its number is no part of a study.
 
     Raises:
         InvalidArgument: an unknown name, activation or scheme, or a function that returns no objective for the device.
         DeviceUnavailable: the device is not there.
         InvalidData: the source of the problem is not the one that the study was made with.
     """
-    check_device(spec.device)
+    place = resolve_device(device or spec.device)
+    require(place.type == spec.device, f"device {place} was asked for, the study is computed on {spec.device}")
     require(spec.scheme in INIT_SCHEMES, f"scheme must be one of {', '.join(INIT_SCHEMES)}, got {spec.scheme!r}")
     dtype = getattr(torch, spec.dtype)
     if spec.problem == GRID:
-        return TeacherStudent.grid(spec.activation or "sigmoid", dtype=dtype, device=spec.device)
+        return TeacherStudent.grid(spec.activation or "sigmoid", dtype=dtype, device=place)
     function, code = load_function(spec.problem)
     require(
         spec.code in (None, code),

@@ -15,7 +15,7 @@ from critpoints.classification import Spectrum, classify, negative_eigenvalue_ca
 from critpoints.errors import Status, require
 from critpoints.objectives.base import Objective
 from critpoints.objectives.two_layer import TwoLayerObjective
-from critpoints.solvers.refinement import Refinement
+from critpoints.solvers.refinement import Refinement, refine
 from critpoints.solvers.training import Training, train
 from critpoints.study.environment import provenance
 from critpoints.study.initial import Initial
@@ -140,12 +140,13 @@ def compute_unit(
         steps=spec.steps,
         callback=report.stage("training", 0.0, _TRAINING_SHARE),
     )
-    home = problem.to("cpu") if isinstance(problem, TwoLayerObjective) else problem  # verdicts are the CPU's
+    home = _home(problem)
     trained = training.theta.to(home.device)
     raw = raw_spectrum(home, trained)
+    near = _refined_on_gpu(spec, problem, training.theta).to(home.device)
     settled = settle(
         home,
-        trained,
+        near,
         method=spec.refine,
         gtol=spec.gtol,
         callback=report.stage("refining", _TRAINING_SHARE, _REFINEMENT_SHARE),
@@ -155,6 +156,18 @@ def compute_unit(
         settled = polish_settled(home, settled, callback=stage)
     points = _point_rows(unit, training, raw, settled.refinement, settled.verdicts)
     return points, _verdict_rows(unit, raw, settled.verdicts)
+
+
+def _home(problem: Objective) -> Objective:
+    """Where points are judged: verdicts are the CPU's."""
+    return problem.to("cpu") if isinstance(problem, TwoLayerObjective) else problem
+
+
+def _refined_on_gpu(spec: StudySpec, problem: Objective, theta: Tensor) -> Tensor:
+    """On a GPU the long part of the refinement is done there, and ``settle`` has only the end of it left."""
+    if problem.device.type != "cuda" or spec.refine != "newton":
+        return theta
+    return refine(problem, theta, method=spec.refine, gtol=spec.gtol).theta
 
 
 def retrace(spec: StudySpec, problem: Objective, initial: Initial, width: int, seed: int, record: int = 60) -> Tensor:
@@ -217,6 +230,7 @@ def _negative_cause(raw: Spectrum, verdicts: Verdicts, row: int) -> str | None:
 def _judge_again(store: Store, problem: Objective, width: int, seeds: range) -> None:
     """Adds verdicts to points that have none by this version of the classifier."""
     unjudged = store.unjudged(width, seeds, CLASSIFIER_VERSION)
+    problem = _home(problem)
     for unit in split_into_units(width, unjudged, BLOCK_SIZES[store.spec.device]):
         started = perf_counter()
         points = store.trained(width, unit.seeds)
