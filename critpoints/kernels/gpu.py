@@ -27,7 +27,7 @@ NARROW_PARAMETERS = 24  # up to here a student's running sums fit in registers
 # Samples that a program takes at a time, and its warps: they fix the order of additions, and so the bits of a row.
 NARROW_BLOCK, NARROW_WARPS = 64, 1
 WIDE_BLOCK, WIDE_WARPS = 256, 4
-TILE, TILE_BLOCK, TILE_WARPS = 16, 32, 4
+TILE, TILE_BLOCK, TILE_WARPS = 16, 16, 4
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from critpoints.errors import InvalidArgument, require
 from critpoints.kernels.types import AdamRun
+from critpoints.objectives.precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Objective:
 
     def loss_and_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (*b) and gradient (*b, P)."""
-        with torch.enable_grad():
+        with torch.enable_grad(), full_precision(self.dtype):
             point = self.validate(theta).detach().requires_grad_()
             loss = self.loss(point)
             (gradient,) = torch.autograd.grad(loss.sum(), point)
@@ -93,7 +94,7 @@ class Objective:
 
     def hvp(self, theta: Tensor, v: Tensor) -> Tensor:
         """Hessian-vector products, row by row: (*b, P), (*b, P) -> (*b, P)."""
-        with torch.enable_grad():
+        with torch.enable_grad(), full_precision(self.dtype):
             point = self.validate(theta).detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.loss(point).sum(), point, create_graph=True)
             if not gradient.requires_grad:  # an affine loss
@@ -103,7 +104,7 @@ class Objective:
 
     def hessian(self, theta: Tensor) -> Tensor:
         """Dense Hessian of each row: (*b, P, P), symmetrised."""
-        with torch.enable_grad():
+        with torch.enable_grad(), full_precision(self.dtype):
             point = self.validate(theta).detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.loss(point).sum(), point, create_graph=True)
             columns = []

@@ -18,6 +18,7 @@ from critpoints.objectives import module_checks as checks
 from critpoints.objectives.base import Objective
 from critpoints.objectives.batches import Batch, Batches
 from critpoints.objectives.gradient_graph import GaussNewtonGraph, GradientGraph, explained, flatten
+from critpoints.objectives.precision import full_precision
 from critpoints.objectives.second_derivatives import FastSecondDerivatives
 
 ROW_STRATEGIES = ("loop", "vmap", "fastest")
@@ -341,7 +342,7 @@ class ModuleObjective(Objective):
         return torch.stack([self._derivatives(row, content) for row in rows])
 
     def _derivatives(self, row: Tensor, content: Any) -> Tensor:
-        with torch.enable_grad(), explained():
+        with torch.enable_grad(), explained(), full_precision(self.dtype):
             leaves = [each.requires_grad_() for each in self.unflatten(row.clone()).values()]
             loss = self.batch_loss(dict(zip(self.parameter_names, leaves, strict=True)), content)
             gradient = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
@@ -349,7 +350,8 @@ class ModuleObjective(Objective):
 
     def _vectorised_derivatives(self, rows: Tensor, content: Any) -> Tensor:
         derivatives = vmap(grad_and_value(lambda row: self.batch_loss(self.unflatten(row), content)))
-        gradient, loss = derivatives(rows)
+        with full_precision(self.dtype):
+            gradient, loss = derivatives(rows)
         return torch.cat([loss.unsqueeze(-1), gradient], -1)
 
     def _time_rows(self, rows: Tensor) -> str:
