@@ -20,6 +20,7 @@ from .exit_codes import ExitCode, exit_code
 from .explain import explain
 from .export import export
 from .follow import follow
+from .html_report import html_report
 from .interruption import Interrupted, interruptible
 from .landscape import landscape
 from .output import say
@@ -53,6 +54,7 @@ COMMANDS = (
     descents,
     escape,
     export,
+    html_report,
     safran_shamir,
     verify,
     spectrum,

@@ -24,6 +24,7 @@ FLOORS = (
     ("landscape",),
     ("plots",),
     ("study",),
+    ("report",),
     ("cli",),
 )
 FLOOR = {unit: number for number, units in enumerate(FLOORS) for unit in units}

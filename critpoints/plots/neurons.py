@@ -67,7 +67,7 @@ def neurons_over_teacher(
     )
     for axes in panels[len(students) :]:
         axes.remove()
-    radius = _radius(problem, students)
+    radius = plane_radius(problem, students)
     losses = problem.loss(torch.from_numpy(students)).tolist()
     for row, axes in enumerate(panels[: len(students)]):
         _draw_teacher(axes, problem)
@@ -127,7 +127,7 @@ def _teacher(problem: TwoLayerObjective) -> tuple[np.ndarray, np.ndarray] | None
     return None if teacher is None else _split(problem, as_array("teacher", teacher))
 
 
-def _radius(problem: TwoLayerObjective, students: np.ndarray) -> float:
+def plane_radius(problem: TwoLayerObjective, students: np.ndarray) -> float:
     """Half the side of every panel: all neurons of students and teacher, but at most ``REACH`` teachers."""
     lengths = np.abs(_split(problem, students)[0]).max(-1)
     lengths = lengths[np.isfinite(lengths)]

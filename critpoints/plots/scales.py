@@ -154,7 +154,7 @@ def set_log(axes: Axes, name: AxisName, log: LogPositions) -> None:
     axes.set(**{f"{name}scale": "log", f"{name}lim": log.limits})
     axis = axes.xaxis if name == "x" else axes.yaxis
     gap = 1.0 if log.rail is None else (log.limits[1] / log.limits[0]) ** 0.04  # labels must not touch the rail's
-    ticks = [tick for tick in _log_ticks(log.edge, log.limits[1]) if gap * log.edge <= tick <= log.limits[1]]
+    ticks = [tick for tick in log_ticks(log.edge, log.limits[1]) if gap * log.edge <= tick <= log.limits[1]]
     labels = [power_of_ten(tick) for tick in ticks]
     if log.rail is not None:
         shade_rail(axes, name, log)
@@ -171,8 +171,8 @@ def shade_rail(axes: Axes, name: AxisName, log: LogPositions) -> None:
         span(log.limits[0], log.edge, color=RAIL_COLOR, linewidth=0, zorder=-1)
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten, with multiples between them on a short axis."""
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis: powers of ten, with multiples between them on a short one."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     decades = math.log10(high / low)
     digits = (1, 2, 3, 5, 7) if decades < 0.8 else (1, 2, 5) if decades < 1.6 else (1, 3) if decades < 3.2 else (1,)

@@ -81,7 +81,7 @@ def smallest_eigenvalue_against_loss(
         floor = np.where(np.isfinite(floor), floor, 0.0) + np.zeros_like(losses)
     finite = np.isfinite(losses) & np.isfinite(lowest)
     log = log_positions(np.where(finite, losses, np.nan), zero_below=zero_below)
-    positions = _spread_rail(log, losses)
+    positions = spread_rail(log, losses)
 
     figure, (axes,) = new_figure(size=(8.4, 5.0), title=title)
     band = [] if floor is None else draw_noise_band(axes, floor)
@@ -99,7 +99,7 @@ def smallest_eigenvalue_against_loss(
     return figure
 
 
-def _spread_rail(log: LogPositions, losses: np.ndarray) -> np.ndarray:
+def spread_rail(log: LogPositions, losses: np.ndarray) -> np.ndarray:
     """Positions with the points on the rail spread over its width, smallest loss first, so that none hides another."""
     positions = log.positions.copy()
     (rows,) = np.nonzero(log.on_rail)

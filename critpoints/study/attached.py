@@ -29,10 +29,15 @@ class Attached:
         return {seed for seed, row in self.rows.items() if row["form"] != REFUSAL}
 
 
-def attached(store: Store, width: int) -> Attached:
-    """What is attached to the latest verdicts of a width by this version of the prover."""
+def attached(store: Store, width: int, points: Iterable[Row] | None = None) -> Attached:
+    """What is attached to the latest verdicts of a width by this version of the prover.
+
+    Args:
+        points: those of the width, where the caller has read them already.
+    """
     found: dict[int, Row] = {}
-    versions = {point["seed"]: point["classifier_version"] for point in store.points(width)}
+    points = store.points(width) if points is None else points
+    versions = {point["seed"]: point["classifier_version"] for point in points}
     for row in store.certificates(width):
         current = row["prover_version"] == PROVER_VERSION and row["classifier_version"] == versions.get(row["seed"])
         before = found.get(row["seed"])

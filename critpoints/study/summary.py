@@ -28,7 +28,7 @@ def summarise(
     ``median_smallest_eigenvalue``; kinds and statuses are sorted by falling count.
     """
     widths = store.widths() if widths is None else widths
-    return {str(width): _summarise_width(_scalars(store, width, seeds)) for width in widths}
+    return {str(width): summarise_points(_scalars(store, width, seeds)) for width in widths}
 
 
 def unfinished(store: Store) -> tuple[int, int]:
@@ -48,7 +48,8 @@ def _ranked(values: Iterable[str]) -> list[tuple[str, int]]:
     return sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
 
 
-def _summarise_width(points: Sequence[Row]) -> dict[str, Any]:
+def summarise_points(points: Sequence[Row]) -> dict[str, Any]:
+    """The summary of one width's points, rows of ``Store.points``; see ``summarise``."""
     return {
         "seeds": len(points),
         "kinds": {

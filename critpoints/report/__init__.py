@@ -1,0 +1,1 @@
+"""The report on a study: one HTML page that needs nothing else."""
