@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,22 +100,14 @@ def _load(source: str) -> tuple[Objective, Tensor]:
     """The objective and the point that a user's function returns."""
     import torch
 
-    from critpoints.errors import CritpointsError, InvalidArgument
+    from critpoints.errors import InvalidArgument
     from critpoints.objectives.base import Objective
     from critpoints.objectives.module import ModuleObjective
-    from critpoints.study.problems import load_function
+    from critpoints.study.problems import failures_of, load_function
 
-    # a script imports what lies beside it, a module what lies in the current folder
-    home = source.rpartition(":")[0]
-    sys.path.insert(0, str(Path(home).resolve().parent if home.endswith(".py") else Path.cwd()))
-    try:
-        made = load_function(source)[0]()
-    except (CritpointsError, OSError):
-        raise
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}, line {place.lineno}"
-        raise InvalidArgument(f"{source} failed: {type(error).__name__}: {error} ({where})") from error
+    function = load_function(source)[0]
+    with failures_of(source):
+        made = function()
     objective, theta = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(objective, Objective):
         raise InvalidArgument(f"{source} must return an Objective, it returned {type(objective).__name__}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from critpoints.verdict import Kind, Verdict, Verdicts
 
 TOLERANCE = 1e-6  # distance modulo the group; refined points are accurate to 1e-8 and better
 FUNCTION_TOLERANCE = 1e-6  # largest difference of the outputs of one limit network, found from two students
+PROBES = 16  # outputs that are compared first
+CHUNK = 256  # limit networks that are evaluated at once
 
 _ISOLATED = (Kind.STRICT_MINIMUM, Kind.STRICT_SADDLE, Kind.DEGENERATE_SADDLE, Kind.STRICT_MAXIMUM)
 
@@ -82,7 +85,7 @@ def take_census(problem: TwoLayerObjective, verdicts: Verdicts, labels: Sequence
     labels = range(len(verdicts)) if labels is None else labels
     groups: list[tuple[str, list[int]]] = []
     for kind in Kind:
-        rows = [row for row, verdict in enumerate(verdicts) if verdict.kind is kind]
+        rows = [row for row, other in enumerate(verdicts.kind) if other is kind]
         if rows and kind is not Kind.UNDECIDED:
             groups += _groups(problem, kind, verdicts, rows)
     entries = [_entry(name, rows, verdicts, labels) for name, rows in groups]
@@ -139,20 +142,38 @@ def _by_orbit(problem: TwoLayerObjective, points: Tensor, rows: list[int]) -> li
 
 
 def _by_function(problem: TwoLayerObjective, rows: list[int], figures: dict[int, dict[str, Any]]) -> list[list[int]]:
-    groups: list[tuple[Tensor, list[int]]] = []
-    for row in rows:
-        objective = LimitObjective(problem, LimitShape(**figures[row]["limit_shape"]))
-        output = objective.predict(torch.tensor(figures[row]["limit_theta"], dtype=torch.float64))
-        if _is_odd(problem):  # the reflection of all neurons turns f into f minus twice its mean
-            mean = (problem.sample_weight * output).sum()
-            output = torch.cat([output - mean, mean.abs()[None]])
-        for centre, members in groups:
-            if float((output - centre).abs().max()) <= FUNCTION_TOLERANCE:
-                members.append(row)
-                break
+    """Rows whose limit networks compute one function, to within the tolerance of the first of them."""
+    groups: list[list[int]] = []
+    centres = np.zeros((16, 0))
+    for row, output in _limit_outputs(problem, rows, figures):
+        if len(groups) == len(centres) or not groups:
+            centres = np.resize(centres, (2 * len(centres), len(output))) if groups else np.zeros((16, len(output)))
+        known = centres[: len(groups)]
+        few = np.flatnonzero((np.abs(known[:, :PROBES] - output[:PROBES]) <= FUNCTION_TOLERANCE).all(1))
+        near = few[(np.abs(known[few] - output) <= FUNCTION_TOLERANCE).all(1)]
+        if len(near):
+            groups[near[0]].append(row)
         else:
-            groups.append((output, [row]))
-    return [members for _, members in groups]
+            centres[len(groups)] = output
+            groups.append([row])
+    return groups
+
+
+def _limit_outputs(
+    problem: TwoLayerObjective, rows: list[int], figures: dict[int, dict[str, Any]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each row with the outputs of its limit network on the data, many rows of one shape at once."""
+    for i in range(0, len(rows), CHUNK):
+        outputs: dict[int, np.ndarray] = {}
+        for _, members in _by_key(rows[i : i + CHUNK], lambda row: repr(figures[row]["limit_shape"])):
+            objective = LimitObjective(problem, LimitShape(**figures[members[0]]["limit_shape"]))
+            theta = torch.tensor([figures[row]["limit_theta"] for row in members], dtype=torch.float64)
+            output = objective.predict(theta)
+            if _is_odd(problem):  # the reflection of all neurons turns f into f minus twice its mean
+                mean = (output * problem.sample_weight).sum(-1, keepdim=True)
+                output = torch.cat([mean.abs(), output - mean], -1)
+            outputs |= zip(members, output.numpy(), strict=True)
+        yield from ((row, outputs[row]) for row in rows[i : i + CHUNK])
 
 
 def _describe(figures: dict[str, Any]) -> str:
@@ -167,8 +188,8 @@ def _describe(figures: dict[str, Any]) -> str:
 
 
 def _entry(name: str, rows: list[int], verdicts: Verdicts, labels: Sequence[int]) -> CensusEntry:
-    members: list[Verdict] = [verdicts[row] for row in rows]
-    best = min(members, key=lambda verdict: verdict.gradient_norm)
+    norms = verdicts.gradient_norm.tolist()
+    best: Verdict = verdicts[min(rows, key=lambda row: norms[row])]
     figures = best.evidence.figures
     smallest = figures.get("limit_smallest_eigenvalue", figures.get("reduced_smallest_eigenvalue"))
     return CensusEntry(

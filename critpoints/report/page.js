@@ -150,13 +150,14 @@
     context.lineWidth = 1;
     context.textAlign = "center";
     context.textBaseline = "top";
-    const every = Math.ceil(ticks.length * 56 / (right - left));
-    ticks.forEach(([place, factor, exponent], i) => {
-      if (i % every) return;
-      const x = Math.round(px(place)) + 0.5;
+    let free = rail === null ? left : px(rail) + 10; // where the next label may begin
+    for (const [place, factor, exponent] of ticks) {
+      const x = Math.round(px(place)) + 0.5, text = powers(factor, exponent), half = context.measureText(text).width / 2;
+      if (x - half < free || x + half > frame.width) continue;
+      free = x + half + 12;
       context.beginPath(); context.moveTo(x, top); context.lineTo(x, bottom); context.stroke();
-      context.fillText(powers(factor, exponent), x, bottom + 7);
-    });
+      context.fillText(text, x, bottom + 7);
+    }
     if (rail !== null) context.fillText(`≤ 10${superscript(zero)}`, (left + px(rail)) / 2, bottom + 7);
     context.textAlign = "right";
     context.textBaseline = "middle";

@@ -55,7 +55,10 @@ def table(caption: str | None, columns: Sequence[str], rows: Iterable[Sequence[A
 
     def line(cells: Sequence[Any]) -> Markup:
         first, *rest = cells
-        data = [element("td", cell, class_=cls or None) for cell, cls in zip(rest, look[1:], strict=True)]
+        data = [
+            element("td", cell, class_=cls or None, data_label=name)
+            for cell, cls, name in zip(rest, look[1:], columns[1:], strict=True)
+        ]
         return element("tr", element("th", first, scope="row"), *data)
 
     heads = [element("th", name, scope="col", class_=cls or None) for name, cls in zip(columns, look, strict=True)]
@@ -168,7 +171,7 @@ def _kinds_of(each: WidthContents) -> Markup:
 
 
 def _thresholds(found: dict[str, dict[str, int]]) -> str:
-    parts = [f"{each['below']:,} (loss below {number(float(name))}; {each['global']:,} are)" for name, each in found.items()]
+    parts = [f"{each['below']:,} (loss below {number(float(name), 1)}; {each['global']:,} are)" for name, each in found.items()]
     return f"Points that a loss threshold would call global minima: {', '.join(parts)}."
 
 
@@ -279,6 +282,7 @@ def _unit_times(units: Sequence[dict[str, Any]]) -> Markup | None:
     words = f"Milliseconds a point in {len(timed)} units, in the order they were stored: from {min(means):.0f} to {top:.0f}."
     return element(
         "figure",
+        element("span", f"{top:.0f} ms", class_="top", aria_hidden="true"),
         element("div", *bars, class_="bars", role="img", aria_label=words),
         element("figcaption", words, " One bar ", "a unit." if size == 1 else f"for {size} units."),
     )

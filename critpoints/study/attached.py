@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from critpoints.study.records import Row
 from critpoints.study.store import Store
@@ -23,7 +24,7 @@ class Attached:
 
     rows: dict[int, Row] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def certified(self) -> set[int]:
         """Seeds with a certificate or a tie."""
         return {seed for seed, row in self.rows.items() if row["form"] != REFUSAL}

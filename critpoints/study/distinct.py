@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
+from typing import Any
 
+import numpy as np
 import torch
 
 from critpoints.census import Census, take_census
@@ -18,24 +20,33 @@ from critpoints.verdict import Evidence, Kind, Standard, Verdict, Verdicts
 
 def stored_verdicts(points: Iterable[Row]) -> Verdicts:
     """The verdicts of rows of ``Store.points``, all of one width."""
-    return Verdicts.gather([stored_verdict(point) for point in points])
+    points = list(points)
+
+    def column(name: str) -> list[Any]:
+        return [point[name] for point in points]
+
+    return Verdicts(
+        kind=tuple(map(Kind, column("kind"))),
+        index=torch.tensor(column("index")),
+        nullity=torch.tensor(column("nullity")),
+        level=tuple(column("level")),
+        loss=torch.tensor(column("loss"), dtype=torch.float64),
+        gradient_norm=torch.tensor(column("gradient_norm"), dtype=torch.float64),
+        eigenvalues=torch.from_numpy(np.stack(column("eigenvalues"))),
+        noise_floor=torch.tensor(column("noise_floor"), dtype=torch.float64),
+        evidence=tuple(map(_evidence, column("evidence"))),
+        theta=torch.from_numpy(np.stack(column("theta"))),
+    )
+
+
+def _evidence(text: str) -> Evidence:
+    stored = json.loads(text)
+    return Evidence(stored["reason"], Standard(stored["standard"]), stored["figures"])
 
 
 def stored_verdict(point: Row) -> Verdict:
     """The verdict of a row of ``Store.points``."""
-    evidence = json.loads(point["evidence"])
-    return Verdict(
-        kind=Kind(point["kind"]),
-        index=point["index"],
-        nullity=point["nullity"],
-        level=point["level"],
-        loss=point["loss"],
-        gradient_norm=point["gradient_norm"],
-        eigenvalues=torch.from_numpy(point["eigenvalues"]),
-        noise_floor=point["noise_floor"],
-        evidence=Evidence(evidence["reason"], Standard(evidence["standard"]), evidence["figures"]),
-        theta=torch.from_numpy(point["theta"]),
-    )
+    return stored_verdicts([point])[0]
 
 
 def study_census(store: Store, problem: Objective, width: int, seeds: Collection[int] | None = None) -> Census:

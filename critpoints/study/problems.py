@@ -6,7 +6,9 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +16,15 @@ from typing import Any
 
 import torch
 
-from critpoints.errors import InvalidArgument, InvalidData, require
+from critpoints.errors import CritpointsError, InvalidArgument, InvalidData, require
 from critpoints.kernels.devices import resolve_device
+from critpoints.matrix_free import needs_products
 from critpoints.objectives.base import Objective
+from critpoints.objectives.module import ModuleObjective
 from critpoints.objectives.teacher_student import INIT_SCHEMES, TeacherStudent
 from critpoints.study.initial import Initial, load_initial, n_parameters
 from critpoints.study.spec import GRID, StudySpec
-from critpoints.testing import check_objective
+from critpoints.testing import ObjectiveCheckFailed, check_objective
 
 
 def resolve_problem(spec: StudySpec, device: str | None = None) -> Objective:
@@ -46,9 +50,9 @@ def resolve_problem(spec: StudySpec, device: str | None = None) -> Objective:
         f"the source of {spec.problem} has changed since the study was made; restore it, or start another study",
         InvalidData,
     )
-    problem = function()
-    if not isinstance(problem, Objective):
-        raise InvalidArgument(f"problem {spec.problem} must return an Objective, it returned {type(problem).__name__}")
+    with failures_of(spec.problem):
+        problem = function()
+    _require_supported(spec.problem, problem)
     there = (str(torch.device(problem.device).type), problem.dtype)
     require(
         there == (spec.device, dtype),
@@ -57,16 +61,50 @@ def resolve_problem(spec: StudySpec, device: str | None = None) -> Objective:
     return problem
 
 
+def _require_supported(name: str, problem: Any) -> None:
+    """Refuses what a study cannot train, refine and classify in batches."""
+    if not isinstance(problem, Objective):
+        raise InvalidArgument(f"problem {name} must return an Objective, it returned {type(problem).__name__}")
+    if isinstance(problem, ModuleObjective):
+        raise InvalidArgument(
+            f"problem {name} is a ModuleObjective: a study trains many students at once, which a module cannot; "
+            f"look at its points with critpoints spectrum {name}, or with critpoints.classify in Python"
+        )
+
+
+@contextmanager
+def failures_of(name: str) -> Iterator[None]:
+    """Turns whatever the code of a user's problem raises into an error that says where.
+
+    Raises:
+        InvalidArgument: it raised something that critpoints does not raise on purpose.
+    """
+    try:
+        yield
+    except (CritpointsError, OSError):
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        raise InvalidArgument(f"problem {name} failed: {type(error).__name__}: {error} ({where})") from error
+
+
 def load_function(name: str) -> tuple[Callable[[], Any], str]:
     """The function behind ``package.module:function`` or ``file.py:function``, and the checksum of its source file.
 
     Raises:
-        InvalidArgument: there is no such file, module or function.
+        InvalidArgument: there is no such file, module or function, or importing it fails.
     """
     home, colon, attribute = name.rpartition(":")
     if not colon or not home or not attribute:
         raise InvalidArgument(f"problem must be {GRID}, package.module:function or file.py:function, got {name!r}")
-    module = _load_file(home) if home.endswith(".py") else _load_module(home)
+    is_file = home.endswith(".py")
+    # a script imports what lies beside it, a module is looked for in the current folder as well
+    folder = str(Path(home).resolve().parent if is_file else Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    with failures_of(name):
+        module = _load_file(home) if is_file else _load_module(home)
     function = getattr(module, attribute, None)
     if not callable(function):
         raise InvalidArgument(f"problem {name}: {home} has no function {attribute!r}")
@@ -90,6 +128,8 @@ def _load_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and what it imports is not
         raise InvalidArgument(f"problem: there is no module {name}: {error}") from error
 
 
@@ -134,6 +174,32 @@ def prepare(
                 f"seeds up to {seeds.stop - 1} were asked for"
             )
     if spec.problem != GRID:
-        smooth = getattr(getattr(problem, "activation", None), "smooth", True)
-        check_objective(problem, initial.rows(problem, widths[0], (0, 1), spec.scheme), smooth=smooth)
+        _try_out(spec, problem, initial, widths)
     return Prepared(replace(spec, init=initial.checksum), problem, initial)
+
+
+def _try_out(spec: StudySpec, problem: Objective, initial: Initial, widths: list[int]) -> None:
+    """Checks a problem of the user's own at its first students, before anything is computed for all of them."""
+    name = spec.problem
+    for width in widths:
+        size = n_parameters(problem, width)
+        seeds = (0, 1 if initial.students is None else min(1, len(initial.students[width]) - 1))
+        with failures_of(f"{name}: init(width, seeds, scheme)"):
+            rows = initial.rows(problem, width, seeds, spec.scheme)
+        require(
+            isinstance(rows, torch.Tensor) and tuple(rows.shape) == (2, size) and bool(torch.isfinite(rows).all()),
+            f"problem {name}: init(width, seeds, scheme) must return finite rows, one a seed, of shape (2, {size}) for "
+            f"width {width} and two seeds; got {tuple(rows.shape) if isinstance(rows, torch.Tensor) else rows!r}",
+        )
+        require(
+            not needs_products(problem, rows),
+            f"problem {name} has {size} parameters and no hessian of its own: a study needs dense Hessians; define "
+            f"hessian(theta) or look at single points with critpoints spectrum {name}",
+        )
+        if width == widths[0]:
+            smooth = getattr(getattr(problem, "activation", None), "smooth", True)
+            try:
+                with failures_of(name):
+                    check_objective(problem, rows, smooth=smooth)
+            except ObjectiveCheckFailed as error:
+                raise ObjectiveCheckFailed(f"problem {name}: {error}") from error

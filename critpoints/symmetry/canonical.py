@@ -165,28 +165,29 @@ def bucket_keys(problem: TwoLayerObjective, theta: Tensor, tol: float = TOLERANC
     Store a point under the first key and look it up under all: whatever is in the same orbit to within ``tol`` is
     found. Equal keys are no more than a reason to compare with ``same_orbit``.
     """
-    return _keys(problem, _student(problem, theta), tol)
+    student = _student(problem, theta)
+    return _keys(problem, student.rows[None], np.array([student.bias]), tol)[0]
 
 
-def _keys(problem: TwoLayerObjective, student: _Student, tol: float) -> tuple[Key, ...]:
-    """The cells of five invariants, each with Lipschitz constant 1.
+def _keys(problem: TwoLayerObjective, rows: np.ndarray, bias: np.ndarray, tol: float) -> list[tuple[Key, ...]]:
+    """The cells of five invariants of each student, rows (S, m, d + 1); each has Lipschitz constant 1.
 
     They are sum_k |u.(a_k, w_k)| / sqrt(m) for four unit vectors u, and the output at the centre of the reflections,
     b + k/2 sum_k a_k, scaled; the tolerance of the zero sums lets that move by up to 3 tol.
     """
-    m, columns = student.rows.shape
+    _, m, columns = rows.shape
     directions = np.cos(math.sqrt(2) * np.outer(np.arange(1, columns + 1), np.arange(1, 5)))
     directions /= np.linalg.norm(directions, axis=0)
     k = problem.activation.reflection or 0.0
-    centre = (student.bias + 0.5 * k * student.rows[:, 0].sum()) / math.hypot(1.0, 0.5 * k * m**0.5)
-    values = [*(np.abs(student.rows @ directions).sum(0) / m**0.5).tolist(), centre]
+    centre = (bias + 0.5 * k * rows[:, :, 0].sum(1)) / math.hypot(1.0, 0.5 * k * m**0.5)
+    values = np.column_stack([np.abs(rows @ directions).sum(1) / m**0.5, centre])
     reach, cell = 4 * tol, 32 * tol
-    options = []
-    for value in values:
-        own = math.floor(value / cell)
-        around = {math.floor((value - reach) / cell), math.floor((value + reach) / cell)}
-        options.append((own, *(around - {own})))
-    return tuple((m, *cells) for cells in product(*options))
+    own, low, high = (np.floor((values + shift) / cell).astype(np.int64).tolist() for shift in (0.0, -reach, reach))
+    keys = []
+    for mine, *ends in zip(own, low, high, strict=True):
+        options = [(here, *({a, b} - {here})) for here, a, b in zip(mine, *ends, strict=True)]
+        keys.append(tuple((m, *cells) for cells in product(*options)))
+    return keys
 
 
 def group_points(problem: TwoLayerObjective, thetas: Tensor, tol: float = TOLERANCE) -> Tensor:
@@ -201,21 +202,82 @@ def group_points(problem: TwoLayerObjective, thetas: Tensor, tol: float = TOLERA
     thetas = problem.validate(thetas)
     require(thetas.ndim == 2, f"thetas must have shape (S, P), got {tuple(thetas.shape)}")
     require(tol > 0, f"tol must be positive, got {tol}")
-    finite = torch.isfinite(thetas).all(-1).tolist()
-    parent, buckets, students = list(range(len(thetas))), {}, {}
+    grouping = _Grouping(problem, thetas.detach(), tol)
+    numbers: dict[int, int] = {}
+    labels = [
+        numbers.setdefault(grouping.root(i), len(numbers)) if finite else -1
+        for i, finite in enumerate(torch.isfinite(thetas).all(-1).tolist())
+    ]
+    return torch.tensor(labels, dtype=torch.int64)
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            i = parent[i] = parent[parent[i]]
+
+class _Grouping:
+    """Points joined to orbits, in time proportional to their number as long as most lie close to one of few cores.
+
+    A core is the first point of its neighbourhood; every other point of it lies within ``tol`` of the core. Points of
+    two neighbourhoods need no comparison if the cores are too far apart for any of them to be close.
+    """
+
+    def __init__(self, problem: TwoLayerObjective, thetas: Tensor, tol: float) -> None:
+        self.problem, self.tol = problem, tol
+        w, a = problem.split(thetas)
+        self.rows = torch.cat([a.unsqueeze(-1), w], -1).cpu().numpy().astype(np.float64)
+        bias = thetas[:, -1] if problem.output_bias else torch.zeros(len(thetas))
+        self.bias = bias.cpu().numpy().astype(np.float64)
+        self.parent = list(range(len(thetas)))
+        self.buckets: dict[Key, dict[int, list[int]]] = {}  # of a cell: the points in it by their cores
+        self.radius: dict[int, float] = {}  # of the neighbourhood of a core
+        self._apart: dict[tuple[int, int], tuple[float, bool]] = {}  # of two cores: allowing for which radii, whether
+        finite = np.flatnonzero(torch.isfinite(thetas).all(-1).cpu().numpy())
+        for i, keys in zip(finite.tolist(), _keys(problem, self.rows[finite], self.bias[finite], tol), strict=True):
+            self._add(i, keys)
+
+    def root(self, i: int) -> int:
+        """The point that stands for the orbit of point i."""
+        while self.parent[i] != i:
+            i = self.parent[i] = self.parent[self.parent[i]]
         return i
 
-    for i in np.flatnonzero(finite).tolist():
-        students[i] = _student(problem, thetas[i])
-        keys = _keys(problem, students[i], tol)
-        for j in (j for key in keys for j in buckets.get(key, ())):
-            if root(i) != root(j) and _align(problem, students[j], students[i], tol).distance <= tol:
-                parent[root(i)] = root(j)
-        buckets.setdefault(keys[0], []).append(i)
-    numbers: dict[int, int] = {}
-    labels = [numbers.setdefault(root(i), len(numbers)) if finite[i] else -1 for i in range(len(thetas))]
-    return torch.tensor(labels, dtype=torch.int64)
+    def _add(self, i: int, keys: tuple[Key, ...]) -> None:
+        cells = [self.buckets[key] for key in keys if key in self.buckets]
+        cores = dict.fromkeys(core for cell in cells for core in cell)
+        core = next((core for core in cores if self._belongs(i, core)), i)
+        self.radius.setdefault(core, 0.0)
+        for cell in cells:
+            for other, members in cell.items():
+                if self.root(other) != self.root(i) and not self._cores_apart(core, other):
+                    any(self._join(i, member, self._align(member, i, self.tol)) for member in members)
+        self.buckets.setdefault(keys[0], {}).setdefault(core, []).append(i)
+
+    def _belongs(self, i: int, core: int) -> bool:
+        """Whether point i lies in the neighbourhood of a core; joins it, and widens the neighbourhood to it, if so."""
+        alignment = self._align(core, i, self.tol)
+        if not self._join(i, core, alignment):
+            return False
+        # reflected weights need only sum to zero within the tolerance, and so it adds up from reflection to reflection
+        reflected = self.tol if any(alignment.element.flips) else 0.0
+        self.radius[core] = max(self.radius[core], alignment.distance + reflected)
+        return True
+
+    def _join(self, i: int, j: int, alignment: Alignment) -> bool:
+        close = alignment.distance <= self.tol
+        if close:
+            self.parent[self.root(i)] = self.root(j)
+        return close
+
+    def _cores_apart(self, i: int, j: int) -> bool:
+        """Whether no point of one neighbourhood lies within ``tol`` of one of the other, by the triangle inequality."""
+        pair, needed = (min(i, j), max(i, j)), self.radius[i] + self.radius[j]
+        slack, apart = self._apart.get(pair, (-1.0, False))
+        if slack < needed:
+            slack = max(2 * needed, 0.01 * self.tol)  # so that neighbourhoods may grow a little
+            reach = self.tol + slack
+            k, m = self.problem.activation.reflection or 0.0, self.rows.shape[1]
+            factor = 2 + k * m**0.5 if self.problem.output_bias else 1.0  # how inexact ``align`` may be there
+            apart = self._align(*pair, reach).distance > factor * reach
+            self._apart[pair] = (slack, apart)
+        return apart
+
+    def _align(self, i: int, j: int, tol: float) -> Alignment:
+        p, q = (_Student(self.rows[k], float(self.bias[k])) for k in (i, j))
+        return _align(self.problem, p, q, tol)
