@@ -19,7 +19,7 @@ from critpoints.verdict import Kind, Verdict, Verdicts
 TOLERANCE = 1e-6  # distance modulo the group; refined points are accurate to 1e-8 and better
 FUNCTION_TOLERANCE = 1e-6  # largest difference of the outputs of one limit network, found from two students
 PROBES = 16  # outputs that are compared first
-CHUNK = 256  # limit networks that are evaluated at once
+CHUNK = 32  # limit networks that are evaluated at once: their outputs stay in the cache
 
 _ISOLATED = (Kind.STRICT_MINIMUM, Kind.STRICT_SADDLE, Kind.DEGENERATE_SADDLE, Kind.STRICT_MAXIMUM)
 

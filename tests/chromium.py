@@ -144,6 +144,6 @@ class Browser:
             elif method == "Log.entryAdded":
                 found.append(parameters["entry"]["text"])
             elif method == "Network.requestWillBeSent" and parameters.get("type") != "Document":
-                if not parameters["request"]["url"].startswith("data:"):
-                    found.append(f"fetched {parameters['request']['url']}")
+                fetched = parameters["request"]["url"]
+                found += [f"fetched {fetched}"] if not fetched.startswith("data:") else []
         return found

@@ -111,7 +111,9 @@ def _markers() -> Markup:
 def _filters(contents: Contents) -> Markup:
     """A box to tick for each width and each kind that there is."""
     widths = [
-        element("label", element("input", type="checkbox", name="width", value=each.width, checked=True), f"{each.width}")
+        element(
+            "label", element("input", type="checkbox", name="width", value=each.width, checked=True), f"{each.width}"
+        )
         for each in contents.widths
     ]
     present = [kind for kind in Kind if any(kind in each.summary["kinds"] for each in contents.widths)]

@@ -17,6 +17,7 @@ from critpoints.statistics import wilson_interval
 from critpoints.verdict import Kind
 
 FREQUENT = 12  # distinct points of a width that are shown before the reader asks for all
+LIBRARIES = ("critpoints", "python", "torch", "numba", "numpy")  # whose versions are shown
 MAX_BARS = 120  # in the figure of times
 
 
@@ -81,13 +82,18 @@ def overview(contents: Contents) -> Markup:
     seconds = sum(unit["seconds"] for unit in contents.units)
     tiles = [
         (f"{points:,}", "points"),
-        (", ".join(str(each.width) for each in contents.widths) or "–", "widths" if len(contents.widths) > 1 else "width"),
+        (
+            ", ".join(str(each.width) for each in contents.widths) or "–",
+            "widths" if len(contents.widths) > 1 else "width",
+        ),
         (percent(1 - undecided / points) if points else "–", "decided"),
         (f"{sum(distinct):,}" if distinct else "–", "distinct points"),
         (f"{certified:,}" if any_certificate else "none yet", "certified"),
         (duration(seconds), "computed in"),
     ]
-    return element("dl", *[element("div", element("dt", name), element("dd", value)) for value, name in tiles], class_="tiles")
+    return element(
+        "dl", *[element("div", element("dt", name), element("dd", value)) for value, name in tiles], class_="tiles"
+    )
 
 
 def duration(seconds: float) -> str:
@@ -124,7 +130,14 @@ def _fractions_of(kind: Kind, widths: Sequence[WidthContents]) -> Markup:
             )
         )
     axis = element("div", *[element("span", f"{k} %") for k in (0, 50, 100)], class_="percents", aria_hidden="true")
-    return element("figure", element("figcaption", kind_label(kind)), *lines, axis, class_=f"panel {kind.value}", data_kind=kind.value)
+    return element(
+        "figure",
+        element("figcaption", kind_label(kind)),
+        *lines,
+        axis,
+        class_=f"panel {kind.value}",
+        data_kind=kind.value,
+    )
 
 
 def kinds(contents: Contents) -> Markup:
@@ -171,7 +184,10 @@ def _kinds_of(each: WidthContents) -> Markup:
 
 
 def _thresholds(found: dict[str, dict[str, int]]) -> str:
-    parts = [f"{each['below']:,} (loss below {number(float(name), 1)}; {each['global']:,} are)" for name, each in found.items()]
+    parts = [
+        f"{each['below']:,} (loss below {number(float(name), 1)}; {each['global']:,} are)"
+        for name, each in found.items()
+    ]
     return f"Points that a loss threshold would call global minima: {', '.join(parts)}."
 
 
@@ -230,7 +246,7 @@ def _entry(each: WidthContents, number_: int, entry: CensusEntry, drawer: Drawer
         drawer.draw(entry.representative, f"width {each.width}, {label}"),
         element("h4", kind_label(entry.kind), index + level),
         element("p", entry.type, class_="type"),
-        element("dl", *[joined((element("dt", name), element("dd", value))) for name, value in facts]),
+        element("dl", *_pairs(facts)),
         element("button", "Show in the plot", type="button", class_="show", data_entry=number_),
         class_="entry rare" if rare else "entry",
         id=f"point-{each.width}-{number_}",
@@ -276,10 +292,16 @@ def _unit_times(units: Sequence[dict[str, Any]]) -> Markup | None:
     means = [1000 * sum(u["seconds"] for u in group) / sum(u["points"] for u in group) for group in groups]
     top = max(means) or 1.0
     bars = [
-        element("i", style=f"height:{100 * mean / top:.1f}%", title=f"width {group[0]['width']}: {mean:.0f} ms a point", data_width=group[0]["width"])
+        element(
+            "i",
+            style=f"height:{100 * mean / top:.1f}%",
+            title=f"width {group[0]['width']}: {mean:.0f} ms a point",
+            data_width=group[0]["width"],
+        )
         for mean, group in zip(means, groups, strict=True)
     ]
-    words = f"Milliseconds a point in {len(timed)} units, in the order they were stored: from {min(means):.0f} to {top:.0f}."
+    span = f"from {min(means):.0f} to {top:.0f}"
+    words = f"Milliseconds a point in {len(timed)} units, in the order they were stored: {span}."
     return element(
         "figure",
         element("span", f"{top:.0f} ms", class_="top", aria_hidden="true"),
@@ -291,7 +313,9 @@ def _unit_times(units: Sequence[dict[str, Any]]) -> Markup | None:
 def _machine(environment: str) -> str:
     known = json.loads(environment)
     names = known.get("versions", {})
-    versions = [f"{name} {names[name]}" for name in ("critpoints", "python", "torch", "numba", "numpy") if name in names]
+    versions = [
+        f"{name} {names[name]}" for name in ("critpoints", "python", "torch", "numba", "numpy") if name in names
+    ]
     return ", ".join(text for text in (known.get("cpu", ""), known.get("system", ""), *versions) if text)
 
 
@@ -299,5 +323,9 @@ def specification(contents: Contents) -> Markup:
     """What was asked for."""
     spec = {name: value for name, value in contents.spec.to_dict().items() if value is not None}
     pairs = [(name.replace("_", " "), str(value)) for name, value in spec.items()]
-    pairs.append(("hash", contents.spec.hash))
-    return element("dl", *[joined((element("dt", name), element("dd", value))) for name, value in pairs], class_="facts")
+    return element("dl", *_pairs([*pairs, ("hash", contents.spec.hash)]), class_="facts")
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> list[Markup]:
+    """Terms and what they are, for a list of descriptions."""
+    return [joined((element("dt", name), element("dd", value))) for name, value in pairs]

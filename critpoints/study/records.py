@@ -18,15 +18,20 @@ Row = dict[str, Any]
 Value = int | float | str | bytes | None
 
 
+_PACK = struct.Struct("<d").pack
+
+
 def _encoded(value: Value) -> bytes:
     """A value as bytes that no other value has: a letter for the type, then the length where it varies."""
+    if type(value) is float:  # the most frequent by far, in rows that are read a hundred thousand at a time
+        return b"f" + _PACK(value)
     match value:
         case None:
             return b"n"
         case int():
             return b"i%d;" % value
         case float():
-            return b"f" + struct.pack("<d", value)
+            return b"f" + _PACK(value)
         case str():
             data = value.encode("utf-8", "surrogateescape")
             return b"s%d;" % len(data) + data

@@ -17,10 +17,10 @@ from critpoints.census import CensusEntry
 from critpoints.errors import InvalidArgument
 from critpoints.objectives.teacher_student import TeacherStudent
 from critpoints.report import points as points_module
+from critpoints.report.contents import read_contents
 from critpoints.report.drawings import Drawer
 from critpoints.report.page import write_report
 from critpoints.report.points import points_document
-from critpoints.report.contents import read_contents
 from critpoints.study.distinct import study_census
 from critpoints.study.problems import resolve_problem
 from critpoints.study.records import to_json
@@ -54,7 +54,9 @@ class Elements(HTMLParser):
 
     def all(self, tag: str, class_: str = "") -> Iterator[dict]:
         return (
-            each for name, each in self.found if name == tag and (not class_ or class_ in (each.get("class") or "").split())
+            each
+            for name, each in self.found
+            if name == tag and (not class_ or class_ in (each.get("class") or "").split())
         )
 
 
@@ -178,15 +180,21 @@ def test_students_with_another_number_of_inputs_are_drawn_too(d: int) -> None:
 
 def test_the_tables_count_what_the_study_has(page: Path, study: Path) -> None:
     rows = rows_of(study)
-    section = page.read_text(encoding="utf-8").partition('<section id="kinds">')[2].partition('<section id="census">')[0]
-    cells = re.findall(r'<span class="kind">.*?</svg>([^<]*)</span></th><td[^>]*>(\d+)</td><td[^>]*>([\d.]+) %', section)
+    section = (
+        page.read_text(encoding="utf-8").partition('<section id="kinds">')[2].partition('<section id="census">')[0]
+    )
+    cells = re.findall(
+        r'<span class="kind">.*?</svg>([^<]*)</span></th><td[^>]*>(\d+)</td><td[^>]*>([\d.]+) %', section
+    )
     kinds = Counter((row["width"], row["kind"]) for row in rows)
     assert sorted(int(count) for _, count, _ in cells) == sorted(kinds.values())
     assert all(float(share) == pytest.approx(100 * int(count) / 6, abs=0.06) for _, count, share in cells)
 
 
 def test_the_intervals_are_wilsons(page: Path, study: Path) -> None:
-    labels = re.findall(r'aria-label="width (\d): ([\d.]+) %, 95 % interval ([\d.]+) to ([\d.]+) %"', page.read_text("utf-8"))
+    labels = re.findall(
+        r'aria-label="width (\d): ([\d.]+) %, 95 % interval ([\d.]+) to ([\d.]+) %"', page.read_text("utf-8")
+    )
     assert len(labels) >= 2
     for _, share, low, high in labels:
         interval = binomtest(round(float(share) * 6 / 100), 6).proportion_ci(method="wilson")
