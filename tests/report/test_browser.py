@@ -58,20 +58,25 @@ def losses(study: Path) -> dict[tuple[int, int], float]:
         return {(width, row["seed"]): row["loss"] for width in store.widths() for row in store.points(width)}
 
 
-def markers(browser: Browser) -> list[tuple[float, float]]:
-    """Places in the window where pointing shows a tip: one for each text that is shown."""
-    left, top, width, height = browser.evaluate(
-        f"(() => {{ const r = {CANVAS}.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; }})()"
-    )
-    found = {}
-    for x in range(int(left) + 80, int(left + width) - 14, 22):
-        for y in range(int(top) + 20, int(top + height) - 50, 22):
-            browser.move(x, y)
-            tip = browser.evaluate("(t => t.hidden ? '' : t.innerText)(document.querySelector('#tip'))")
-            if tip:
-                found.setdefault(tip, (x, y))
-    browser.move(1, 1)
-    return list(found.values())
+SWEEP = """
+(() => {
+  const canvas = document.querySelector('#canvas'), tip = document.querySelector('#tip');
+  const box = canvas.getBoundingClientRect(), found = {};
+  for (let x = box.left + 76; x < box.right - 10; x += 9) {
+    for (let y = box.top + 20; y < box.bottom - 48; y += 9) {
+      canvas.dispatchEvent(new PointerEvent('pointermove', { clientX: x, clientY: y, pointerType: 'mouse' }));
+      if (!tip.hidden) found[tip.innerText] ??= [x, y];
+    }
+  }
+  canvas.dispatchEvent(new PointerEvent('pointerleave'));
+  return Object.entries(found);
+})()
+"""
+
+
+def markers(browser: Browser) -> list[tuple[str, list[float]]]:
+    """What tips there are in the plot, each with a place in the window where it shows."""
+    return browser.evaluate(SWEEP)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -108,9 +113,9 @@ def test_pointing_shows_and_clicking_chooses_a_point(opened: Browser, study: Pat
     expected, seen = losses(study), set()
     places = markers(opened)
     assert len(places) >= 2
-    for x, y in places:
+    for tip, (x, y) in places:
         opened.move(x, y)
-        assert not opened.evaluate("document.querySelector('#tip').hidden")
+        assert text_of(opened, "#tip") == tip
         opened.click(x, y)
         width, seed, loss = chosen(opened)
         assert loss == pytest.approx(expected[width, seed], rel=1e-5)
@@ -149,7 +154,13 @@ def test_filters_hide_everywhere_what_they_leave_out(opened: Browser) -> None:
         "[...document.querySelectorAll('#plot-table tbody tr')].map(tr => [...tr.children].map(c => c.innerText))"
     )
     assert rows and all(row[1] == "2" for row in rows) and sum(int(row[2]) for row in rows) == 6
-    opened.evaluate("document.querySelectorAll('input[name=kind]').forEach(input => input.click())")
+    assert len({row[0] for row in rows}) >= 2
+    opened.evaluate("document.querySelector('input[name=kind][value=strict_saddle]').click()")
+    left = 6 - next(int(row[2]) for row in rows if row[0] == "strict saddle")
+    assert text_of(opened, "#shown") == f"{left} of 12 points"
+    assert visible("[data-kind=strict_saddle]") == 0 and visible("[data-kind=strict_minimum]") > 0
+    assert markers(opened) and all("strict saddle" not in tip for tip, _ in markers(opened))
+    opened.evaluate("document.querySelectorAll('input[name=kind]:checked').forEach(input => input.click())")
     assert text_of(opened, "#shown") == "0 of 12 points"
     assert visible(".census [data-kind]") == 0 and markers(opened) == []
     opened.evaluate("document.querySelectorAll('#filters input').forEach(input => input.checked || input.click())")
