@@ -197,7 +197,7 @@ class WedgeObjective(Objective):
 
 
 def _combinations(weights: Tensor, vectors: Tensor) -> Tensor:
-    """The sums of the rows of ``vectors`` by weights, (*b, D); a matrix product would round by the size of the batch."""
+    """The sums of the rows of ``vectors`` by weights, (*b, D); matrix products round by the batch."""
     vectors = vectors.contiguous()
     rows = [(row.unsqueeze(-1) * vectors).sum(0) for row in weights.reshape(-1, weights.shape[-1])]
     return torch.stack(rows).reshape(weights.shape) if rows else weights
