@@ -88,7 +88,8 @@ def descend_to_loss(
     theta = objective.validate(theta).detach()
     value, gradient = objective.loss_and_gradient(theta[None])
     require(
-        float(value) >= loss * (1 - tolerance), f"loss must be at most that at theta, {float(value):.3g}, got {loss:.3g}"
+        float(value) >= loss * (1 - tolerance),
+        f"loss must be at most that at theta, {float(value):.3g}, got {loss:.3g}",
     )
     rate = 0.1 * (float(value) - loss) / max(float((gradient**2).sum()), float(np.finfo(float).tiny))
     for _ in range(max_steps):

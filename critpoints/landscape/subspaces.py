@@ -1,4 +1,4 @@
-"""Affine sections of parameter space: losses on lines and planes, optimisation inside, intrinsic dimension.
+"""Affine sections of parameter space: losses on planes, optimisation inside, intrinsic dimension.
 
 Optimisation in random affine sections and the intrinsic dimension: Li, Farkhoor, Liu and Yosinski (arXiv 1804.08838).
 """
@@ -48,13 +48,6 @@ class SectionObjective(Objective):
         require(len(shape) == 2 and shape[0] == size, f"basis must have shape ({size}, d), got {shape}")
         self.dim = shape[1]
 
-    @classmethod
-    def through(cls, objective: Objective, points: Tensor) -> SectionObjective:
-        """The section through d + 1 points (d + 1, P): z = 0 is the first, the i-th unit vector the one after i."""
-        points = objective.validate(points)
-        require(points.ndim == 2 and len(points) >= 2, f"points must be (d + 1, P), d >= 1, got {tuple(points.shape)}")
-        return cls(objective, points[0], (points[1:] - points[0]).T)
-
     def embed(self, z: Tensor) -> Tensor:
         """The parameters at each row of coordinates: (*b, d) -> (*b, P)."""
         z = self.validate(z)
@@ -81,23 +74,6 @@ class SectionObjective(Objective):
         theta, v = torch.broadcast_tensors(self.validate(theta).detach(), self.validate(v).detach())
         along = self.embed(v) - self.origin
         return self._restrict(self.objective.hvp(self.embed(theta), along))
-
-
-def segment_losses(objective: Objective, start: Tensor, end: Tensor, points: int = 101) -> Tensor:
-    """Losses at evenly spaced points on the straight line between two points (P,), both included: (points,)."""
-    line = SectionObjective.through(objective, torch.stack([objective.validate(start), objective.validate(end)]))
-    t = torch.linspace(0, 1, points, dtype=objective.dtype, device=objective.device)
-    return line.loss(t.unsqueeze(-1)).detach()
-
-
-def barrier(losses: Tensor) -> Tensor:
-    """How far losses along lines (*b, points) rise above the straight line between their ends: (*b), at least 0.
-
-    >>> float(barrier(torch.tensor([1.0, 4.0, 3.0])))  # 4 over a mean of 2
-    2.0
-    """
-    t = torch.linspace(0, 1, losses.shape[-1], dtype=losses.dtype, device=losses.device)
-    return (losses - ((1 - t) * losses[..., :1] + t * losses[..., -1:])).amax(-1)
 
 
 def random_basis(dim: int, d: int, seed: int) -> Tensor:
@@ -135,9 +111,7 @@ def cut_plane(objective: Objective, origin: Tensor, basis: Tensor, *, extent: fl
     return _plane(SectionObjective(objective, origin, basis), x, x, x.new_zeros(0, 2))
 
 
-def cut_plane_through(
-    objective: Objective, three: Tensor, *, margin: float = 0.3, points: int = 41
-) -> PlaneLosses:
+def cut_plane_through(objective: Objective, three: Tensor, *, margin: float = 0.3, points: int = 41) -> PlaneLosses:
     """Losses in the plane through three points (3, P), which are marked; ``margin`` is a part of their extent."""
     three = objective.validate(three)
     require(three.ndim == 2 and len(three) == 3, f"three must have shape (3, P), got {tuple(three.shape)}")
@@ -147,7 +121,10 @@ def cut_plane_through(
     marks = torch.cat([three.new_zeros(1, 2), (basis.T @ differences).T])
     low, high = marks.amin(0), marks.amax(0)
     pad = margin * (high - low).max()
-    x, y = (torch.linspace(float(a - pad), float(b + pad), points, dtype=three.dtype) for a, b in zip(low, high, strict=True))
+    x, y = (
+        torch.linspace(float(a - pad), float(b + pad), points, dtype=three.dtype)
+        for a, b in zip(low, high, strict=True)
+    )
     return _plane(SectionObjective(objective, three[0], basis), x, y, marks)
 
 
@@ -204,7 +181,8 @@ def optimise_in_subspaces(
     """
     origins = objective.validate(origins)
     require(
-        origins.ndim == 2 and len(origins) == len(seeds), f"origins must be ({len(seeds)}, P), got {tuple(origins.shape)}"
+        origins.ndim == 2 and len(origins) == len(seeds),
+        f"origins must be ({len(seeds)}, P), got {tuple(origins.shape)}",
     )
     dims = tuple(sorted(set(dims)))
     require(bool(dims) and dims[0] >= 1, f"dims must be positive integers, got {dims}")

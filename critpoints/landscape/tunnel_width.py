@@ -76,9 +76,7 @@ def measure_tunnel_width(
     return TunnelWidths(torch.rad2deg(angles), float(cut), theta.norm(dim=1).double().cpu(), losses)
 
 
-def _angles(
-    objective: Objective, theta: Tensor, random: Tensor, cut: float, largest: float, points: int
-) -> Tensor:
+def _angles(objective: Objective, theta: Tensor, random: Tensor, cut: float, largest: float, points: int) -> Tensor:
     """The first crossing along each direction, in radians, (K,)."""
     radius = theta.norm()
     across = random - (random @ theta)[:, None] * theta / radius**2

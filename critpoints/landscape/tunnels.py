@@ -160,7 +160,9 @@ def fit_tunnel(
         sheet = Sheet(optima, run.theta)
         b = torch.cat([_on_lines(m, samples // 2, rng), interior(m, samples - samples // 2, rng)])
         losses, gradients = objective.loss_and_gradient(sheet.points(b))
-        require(bool(torch.isfinite(losses).all()), f"the sheet's loss is not finite at step {step}: lower lr", InvalidData)
+        require(
+            bool(torch.isfinite(losses).all()), f"the sheet's loss is not finite at step {step}: lower lr", InvalidData
+        )
         gradient = sheet.weights(b)[1].T @ gradients / len(b)
         bias = (1 - BETAS[0] ** (step + 1), 1 - BETAS[1] ** (step + 1))
         run.step(losses.mean().expand(len(gradient)), gradient, lr * rate(step), bias, BETAS, EPS)
