@@ -1,4 +1,4 @@
-"""critpoints landscape wedges, subspace, tunnels, ensembles: the large-scale structure, on the model and on networks."""
+"""critpoints landscape wedges, subspace, tunnels, ensembles: the large-scale structure, on model and networks."""
 
 from __future__ import annotations
 

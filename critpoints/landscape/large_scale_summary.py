@@ -1,4 +1,4 @@
-"""What the experiments on the large-scale structure found, in one line each: measured, and where a bar is set, met or not."""
+"""What the experiments on the large-scale structure found, line by line: measured, and whether a claim holds."""
 
 from __future__ import annotations
 

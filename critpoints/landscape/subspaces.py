@@ -106,7 +106,7 @@ class PlaneLosses:
 
 
 def cut_plane(objective: Objective, origin: Tensor, basis: Tensor, *, extent: float, points: int = 41) -> PlaneLosses:
-    """Losses on the square of half-width ``extent`` around a point (P,), in the plane of an orthonormal basis (P, 2)."""
+    """Losses on a square of half-width ``extent`` around a point (P,), in the plane of an orthonormal basis (P, 2)."""
     x = torch.linspace(-extent, extent, points, dtype=objective.dtype)
     return _plane(SectionObjective(objective, origin, basis), x, x, x.new_zeros(0, 2))
 

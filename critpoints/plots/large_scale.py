@@ -49,20 +49,17 @@ class Panel:
     square: bool = False
 
 
-def large_scale_page(
-    results: Results, *, experiments: tuple[str, ...] | None = None, title: str | None = None
-) -> Figure:
-    """All panels of some experiments, those of one panel for all subjects beside each other, two panels a row.
+def large_scale_page(results: Results, *, title: str | None = None) -> Figure:
+    """All panels, those of one kind for all subjects beside each other, two kinds a row.
 
     Args:
         results: arrays by subject and experiment; a panel whose experiment a subject lacks stays empty.
-        experiments: all that some subject has, by default.
 
     Raises:
         InvalidArgument: nothing to draw.
     """
     known = {name for each in results.values() for name in each}
-    panels = [panel for panel in PANELS if panel.experiment in (experiments or known) and panel.experiment in known]
+    panels = [panel for panel in PANELS if panel.experiment in known]
     require(bool(panels), "results must hold at least one experiment to draw")
     across = 2 if len(panels) > 1 else 1
     rows, columns = -(-len(panels) // across), across * len(results)

@@ -64,5 +64,5 @@ def test_a_descent_ends_at_the_loss_asked_for(loss: float) -> None:
 
 
 def test_a_descent_does_not_climb() -> None:
-    with pytest.raises(InvalidArgument, match="loss must be at most that at theta, 24.2, got 100"):
+    with pytest.raises(InvalidArgument, match=r"loss must be at most that at theta, 24\.2, got 100"):
         descend_to_loss(Rosenbrock(), torch.tensor([-1.2, 1.0], dtype=torch.float64), 100.0)
