@@ -1,4 +1,4 @@
-"""critpoints landscape: experiments on paths and trajectories, one command each."""
+"""critpoints landscape: experiments on paths, trajectories and the large-scale structure, one command each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .experiments import Request, conclude, experiment_options
+from .large_scale import ensembles, subspace, tunnels, wedges
 
 if TYPE_CHECKING:
     from critpoints.landscape.results import Result
@@ -21,7 +22,7 @@ _INTERPOLATIONS = (
 _TRAJECTORIES = ("digits-lipton", "digits-mlp", "digits-lstm", "mnist-lipton")
 
 
-@click.group(short_help="Experiments on loss landscapes: paths, trajectories.")
+@click.group(short_help="Experiments on loss landscapes: paths, trajectories, wedges.")
 def landscape() -> None:
     """Repeat the experiments of papers on loss landscapes.
 
@@ -90,3 +91,7 @@ def _compare(runs: list[Result], compare: Callable[..., Any], experiment: Any, r
 
     arrays = compare("pairs", results=runs, experiment=experiment, root=root)
     return Result({**runs[0].header, "unit": "pairs"}, arrays)
+
+
+for _command in (wedges, subspace, tunnels, ensembles):
+    landscape.add_command(_command)

@@ -93,6 +93,7 @@ def _run(
 ) -> int:
     from critpoints.landscape.large_scale import EXPERIMENTS, run_large_scale
     from critpoints.landscape.large_scale_summary import summarise
+    from critpoints.study.environment import provenance
 
     from .figures import check_folder
     from .progress import Progress
@@ -101,7 +102,13 @@ def _run(
     chosen, subjects = experiments or tuple(EXPERIMENTS), tuple(dict.fromkeys(subjects))
     with Progress(quiet=quiet, unit="experiments") as progress:
         results = run_large_scale(
-            out, subjects=subjects, experiments=chosen, seeds=seeds, workers=workers, callback=progress.update
+            out,
+            subjects=subjects,
+            experiments=chosen,
+            seeds=seeds,
+            workers=workers,
+            environment=provenance(),
+            callback=progress.update,
         )
     _save_page(results, subjects, chosen, seeds, out)
     found = {unit: summarise(unit.partition("-")[2], result.arrays) for unit, result in results.items()}

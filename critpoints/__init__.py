@@ -27,6 +27,7 @@ _HOMES = {
     "TeacherStudent": "critpoints.objectives.teacher_student",
     "GaussianReluObjective": "critpoints.objectives.gaussian_relu",
     "ModuleObjective": "critpoints.objectives.module",
+    "WedgeObjective": "critpoints.objectives.wedges",
     "HessianOperator": "critpoints.curvature.operator",
     "GaussNewtonOperator": "critpoints.curvature.operator",
     "check_objective": "critpoints.testing",
@@ -110,6 +111,7 @@ __all__ = [
     "Verdict",
     "Verdicts",
     "Verification",
+    "WedgeObjective",
     "__version__",
     "certify",
     "check_objective",
@@ -153,6 +155,7 @@ if TYPE_CHECKING:
     from critpoints.objectives.polynomial import PolynomialObjective
     from critpoints.objectives.teacher_student import TeacherStudent
     from critpoints.objectives.two_layer import TwoLayerObjective
+    from critpoints.objectives.wedges import WedgeObjective
     from critpoints.solvers.escaping import EpsilonSweep, Escape, escape, sweep_epsilon
     from critpoints.solvers.refinement import Refinement, refine
     from critpoints.solvers.training import Training, train

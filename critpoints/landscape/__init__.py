@@ -9,6 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "compare_ensembles": "critpoints.landscape.ensembles",
+    "cut_plane": "critpoints.landscape.subspaces",
+    "cut_plane_through": "critpoints.landscape.subspaces",
+    "optimise_in_subspaces": "critpoints.landscape.subspaces",
+    "SectionObjective": "critpoints.landscape.subspaces",
+    "fit_tunnel": "critpoints.landscape.tunnels",
+    "measure_tunnel_width": "critpoints.landscape.tunnel_width",
+    "measure_short_directions": "critpoints.landscape.short_directions",
+    "sweep_radius": "critpoints.landscape.radius",
+    "run_large_scale": "critpoints.landscape.large_scale",
     "Evaluator": "critpoints.landscape.evaluation",
     "Interpolation": "critpoints.landscape.interpolation",
     "Recipe": "critpoints.landscape.training",
@@ -26,24 +36,41 @@ __all__ = [
     "Evaluator",
     "Interpolation",
     "Recipe",
+    "SectionObjective",
     "SnapshotWriter",
     "Snapshots",
     "State",
     "build",
+    "compare_ensembles",
+    "cut_plane",
+    "cut_plane_through",
     "find_principal_components",
     "fit",
+    "fit_tunnel",
     "interpolate",
     "interpolate_snapshots",
+    "measure_short_directions",
+    "measure_tunnel_width",
+    "optimise_in_subspaces",
+    "run_large_scale",
     "stream_principal_components",
+    "sweep_radius",
 ]
 
 if TYPE_CHECKING:
+    from critpoints.landscape.ensembles import compare_ensembles
     from critpoints.landscape.evaluation import Evaluator, State
     from critpoints.landscape.interpolation import Interpolation, interpolate, interpolate_snapshots
+    from critpoints.landscape.large_scale import run_large_scale
     from critpoints.landscape.networks import build
+    from critpoints.landscape.radius import sweep_radius
+    from critpoints.landscape.short_directions import measure_short_directions
     from critpoints.landscape.snapshots import Snapshots, SnapshotWriter
+    from critpoints.landscape.subspaces import SectionObjective, cut_plane, cut_plane_through, optimise_in_subspaces
     from critpoints.landscape.training import Recipe, fit
     from critpoints.landscape.trajectories import find_principal_components, stream_principal_components
+    from critpoints.landscape.tunnel_width import measure_tunnel_width
+    from critpoints.landscape.tunnels import fit_tunnel
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,7 @@ from critpoints.landscape.tunnels import Tunnel, fit_tunnel, sheet_losses, trian
 from critpoints.objectives.wedges import WedgeObjective
 
 Experiment = Callable[[Subject, int], Mapping[str, Any]]
+VERSION = 1  # of what the experiments do and of the subjects' settings: results of another are not resumed
 MAX_M = 5  # optima that a tunnel joins at most
 CURVATURE_K = 60  # eigenvalues at the upper end of a spectrum
 
@@ -257,6 +258,7 @@ def run_large_scale(
     experiments: Sequence[str] = tuple(EXPERIMENTS),
     seeds: int = 5,
     workers: int = 1,
+    environment: Mapping[str, Any] | None = None,
     callback: Callable[[float, int, str], None] | None = None,
 ) -> dict[str, Result]:
     """Runs experiments on subjects; what ``folder`` holds already is not computed again.
@@ -265,6 +267,7 @@ def run_large_scale(
         subjects: from ``SUBJECTS``.
         experiments: from ``EXPERIMENTS``.
         seeds: runs of each kind; those that are dear take fewer, and say so by the shapes of their arrays.
+        workers, environment, callback: see ``run_units``.
 
     Returns:
         The result of each unit, by its name: the subject, a hyphen, the experiment.
@@ -277,6 +280,7 @@ def run_large_scale(
     require(seeds >= 2, f"seeds must be at least 2, got {seeds}")
     units = [f"{subject}-{experiment}" for experiment in experiments for subject in subjects]
     compute = partial(compute_unit, seeds=seeds)
-    configuration = {"experiment": "large-scale structure", "seeds": seeds}
-    found = run_units(folder, configuration, units, compute, workers=workers, callback=callback)
+    configuration = {"experiment": "large-scale structure", "version": VERSION, "seeds": seeds}
+    options: dict[str, Any] = {"workers": workers, "environment": environment, "callback": callback}
+    found = run_units(folder, configuration, units, compute, **options)
     return dict(zip(units, found, strict=True))

@@ -157,8 +157,8 @@ def draw_widths(axes: Axes, arrays: Arrays) -> None:
         values, angles = arrays[f"{knob}/values"], arrays[f"{knob}/angles"]
         places = position + np.arange(len(values))
         with np.errstate(all="ignore"):
-            mean = [np.nanmean(row) if np.isfinite(row).any() else np.nan for row in angles]
-            deviation = [np.nanstd(row, ddof=1) if np.isfinite(row).sum() > 1 else 0.0 for row in angles]
+            mean = np.array([np.nanmean(row) if np.isfinite(row).any() else np.nan for row in angles])
+            deviation = np.array([np.nanstd(row, ddof=1) if np.isfinite(row).sum() > 1 else 0.0 for row in angles])
         axes.errorbar(places, mean, deviation, color=color, marker="o", capsize=3, linewidth=1.2, label=knob)
         ticks += places.tolist()
         labels += [f"{value:g}" for value in values]
