@@ -9,6 +9,7 @@ from critpoints.plots.density import spectral_density_curve
 from critpoints.plots.escape import epsilon_sweep
 from critpoints.plots.interpolation import interpolation_lines
 from critpoints.plots.kinds import eigenvalues_along_line, kinds_per_width
+from critpoints.plots.large_scale import large_scale_page
 from critpoints.plots.levels import loss_levels
 from critpoints.plots.neurons import neurons_over_teacher
 from critpoints.plots.parents import parent_profile, parent_section
@@ -25,6 +26,7 @@ __all__ = [
     "epsilon_sweep",
     "interpolation_lines",
     "kinds_per_width",
+    "large_scale_page",
     "loss_and_success",
     "loss_levels",
     "neurons_over_teacher",

@@ -104,7 +104,7 @@ def test_units_are_stored_and_not_computed_again(tmp_path: Path, monkeypatch: py
 def test_unknown_subjects_and_experiments_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="subjects must be from wedges, digits, student, got moon"):
         run_large_scale(tmp_path, subjects=["moon"])
-    with pytest.raises(InvalidArgument, match="experiments must be from paths, .* got none"):
+    with pytest.raises(InvalidArgument, match=r"experiments must be from paths, .* got none"):
         run_large_scale(tmp_path, experiments=[])
     with pytest.raises(InvalidArgument, match="seeds must be at least 2, got 1"):
         run_large_scale(tmp_path, seeds=1)
@@ -157,7 +157,7 @@ def test_a_network_is_trained_to_the_loss_where_it_stops_and_knobs_change_it() -
     loss = float(found.objective.loss(found.theta))
     assert 0.5 * subject.low < loss <= subject.low
     assert found.objective.dim == 64 * 16 + 16 + 16 * 16 + 16 + 16 * 10 + 10
-    with pytest.raises(InvalidArgument, match="knobs are learning rate, .* got colour"):
+    with pytest.raises(InvalidArgument, match=r"knobs are learning rate, .* got colour"):
         subject.optimise(0, colour=1.0)
 
 
