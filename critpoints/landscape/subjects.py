@@ -158,8 +158,8 @@ def wedge_subject(seed: int = 0) -> Subject:
         dims=(1, 3, 5, 7, 8, 9, 10, 11, 12, 15, 20, 30),
         section_lr=0.1,
         section_steps=400,
-        tunnel_lr=0.05,
-        tunnel_steps=300,
+        tunnel_lr=0.1,
+        tunnel_steps=400,
         radii=(1, 2, 3, 5, 7, 10, 14, 20, 30),
         knobs={
             "learning rate": (0.03, 0.1, 0.3),

@@ -1,5 +1,6 @@
 """Seed study 001: subjects, experiments on the model, on networks and on the student problem, results that resume."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -122,8 +123,9 @@ def test_optima_of_the_model_lie_on_different_wedges() -> None:
     optima, model = subject.optima(5), subject.objective
     assert isinstance(model, WedgeObjective)
     assert len(set(model.nearest(optima).tolist())) == 5
-    with pytest.raises(InvalidData, match="220 seeds gave 10 distinct optima, 11 are wanted"):
-        subject.optima(11)
+    picky = dataclasses.replace(subject, distinct=lambda theta, others: len(others) == 0)
+    with pytest.raises(InvalidData, match="40 seeds gave 1 distinct optima, 2 are wanted"):
+        picky.optima(2)
 
 
 def test_noisy_descent_without_noise_is_gradient_descent_with_weight_decay() -> None:
@@ -133,7 +135,7 @@ def test_noisy_descent_without_noise_is_gradient_descent_with_weight_decay() -> 
     factor = torch.tensor([1 - 0.5 * 1.2] * 2 + [1 - 0.5 * 0.2], dtype=torch.float64)
     assert len(way) == 3
     torch.testing.assert_close(way[2][0], theta * factor**2)
-    assert way[0][1] == 2.5
+    assert way[0][1] == pytest.approx(2.5)
 
 
 def test_a_cyclic_learning_rate_falls_and_jumps_back() -> None:
@@ -153,18 +155,13 @@ def test_the_student_problem_has_optima_and_members() -> None:
 
 def test_a_network_is_trained_to_the_loss_where_it_stops_and_knobs_change_it() -> None:
     subject = network_subject()
-    found = subject.optimise(0, dropout=0.1, width=16)
-    loss = float(found.objective.loss(found.theta))
-    assert 0.5 * subject.low < loss <= subject.low
-    assert found.objective.dim == 64 * 16 + 16 + 16 * 16 + 16 + 16 * 10 + 10
+    plain, dropped = (subject.optimise(0, dropout=probability, width=16) for probability in (0.0, 0.1))
+    for found in (plain, dropped):  # the loss of the second is taken in evaluation mode: dropout is off
+        assert 0.5 * subject.low < float(found.objective.loss(found.theta)) <= subject.low
+        assert found.objective.dim == 64 * 16 + 16 + 16 * 16 + 16 + 16 * 10 + 10
+    assert not torch.equal(plain.theta, dropped.theta)
     with pytest.raises(InvalidArgument, match=r"knobs are learning rate, .* got colour"):
         subject.optimise(0, colour=1.0)
-
-
-def test_dropout_is_active_in_training_and_absent_from_the_result() -> None:
-    subject = network_subject()
-    plain, dropped = (subject.optimise(0, dropout=p).theta for p in (0.0, 0.3))
-    assert plain.shape == dropped.shape and not torch.equal(plain, dropped)
 
 
 @pytest.mark.slow

@@ -52,8 +52,8 @@ def test_a_sheet_of_two_is_the_quadratic_bezier_curve() -> None:
 @pytest.mark.parametrize("m", [2, 3, 4])
 def test_wedges_are_joined_by_sheets_below_a_quarter_of_the_flat_barrier(m: int) -> None:
     model = WedgeObjective.random(40, 4, 6, offset=1.0, thickness=0.3, disjoint=True)
-    optima = torch.stack([model.project(row, w) for w, row in enumerate(normal(m, 40))])
-    tunnel = fit_tunnel(model, optima, lr=0.05, steps=150)
+    optima = torch.stack([model.project(row, w) for w, row in enumerate(2 * normal(m, 40))])
+    tunnel = fit_tunnel(model, optima, lr=0.1, steps=250, samples=16)
     assert tunnel.flat_barrier > 0.2
     assert tunnel.worst < 0.25 * tunnel.flat_barrier
     assert float(tunnel.interior_losses.mean()) < 0.05 * tunnel.flat_barrier
