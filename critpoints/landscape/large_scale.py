@@ -31,7 +31,6 @@ from critpoints.landscape.short_directions import (
 from critpoints.landscape.subjects import SUBJECTS, Subject
 from critpoints.landscape.subspaces import (
     PlaneLosses,
-    cut_plane,
     cut_plane_through,
     optimise_in_subspaces,
     random_basis,
@@ -100,12 +99,13 @@ def _exact_distances(model: WedgeObjective, starts: Tensor, dims: np.ndarray) ->
 
 
 def measure_planes(subject: Subject, seeds: int) -> Arrays:
-    """Planar cuts: a random one through an optimum, and the one through three optima."""
+    """Planar cuts: through the origin, an optimum and a random direction from the origin, and through three optima."""
     optima = subject.optima(3)
-    extent = 1.5 * float((optima[1] - optima[0]).norm())
-    random = cut_plane(subject.objective, optima[0], random_basis(optima.shape[1], 2, 0), extent=extent, points=31)
+    length = float(optima[0].norm())
+    away = length * random_basis(optima.shape[1], 1, 0)[:, 0].to(optima)
+    radial = cut_plane_through(subject.objective, torch.stack([0 * away, optima[0], away]), margin=0.6, points=31)
     through = cut_plane_through(subject.objective, optima, points=31)
-    return {**_plane_arrays("random", random), **_plane_arrays("through", through)}
+    return {**_plane_arrays("radial", radial), **_plane_arrays("through", through)}
 
 
 def _plane_arrays(name: str, plane: PlaneLosses) -> Arrays:

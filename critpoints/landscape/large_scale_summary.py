@@ -47,7 +47,7 @@ def _spread(values: np.ndarray) -> str:
     """Mean and standard deviation."""
     values = values[np.isfinite(values)]
     deviation = f" ± {values.std(ddof=1):.2g}" if len(values) > 1 else ""
-    return f"{values.mean():.3g}{deviation}" if len(values) else "nothing finite"
+    return f"{values.mean():.3g}{deviation}" if len(values) else "the loss was not reached"
 
 
 def _paths(arrays: Arrays) -> Iterator[tuple]:
@@ -73,7 +73,7 @@ def _subspaces(arrays: Arrays) -> Iterator[tuple]:
 
 
 def _planes(arrays: Arrays) -> Iterator[tuple]:
-    for name in ("random", "through"):
+    for name in ("radial", "through"):
         losses = arrays[f"{name}_losses"]
         yield f"losses in the plane ({name})", f"{losses.min():.2g} to {losses.max():.2g}"
 
@@ -82,10 +82,11 @@ def _widths(arrays: Arrays) -> Iterator[tuple]:
     for knob in (name.removesuffix("/values") for name in arrays if name.endswith("/values")):
         values, angles = arrays[f"{knob}/values"], arrays[f"{knob}/angles"]
         cells = [f"{value:g}: {_spread(row)}" for value, row in zip(values, angles, strict=True)]
-        low, high = angles[0][np.isfinite(angles[0])], angles[-1][np.isfinite(angles[-1])]
-        if min(len(low), len(high)) < 2:
+        rows = [kept for row in angles if len(kept := row[np.isfinite(row)]) >= 2]
+        if len(rows) < 2:
             yield f"angle by {knob}", "; ".join(cells)
             continue
+        low, high = rows[0], rows[-1]
         pooled = math.sqrt(0.5 * (low.var(ddof=1) + high.var(ddof=1)))
         moved = (high.mean() - low.mean()) / pooled
         verdict = "moved" if abs(moved) >= MOVED else "not moved"

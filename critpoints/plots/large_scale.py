@@ -93,7 +93,7 @@ def draw_paths(axes: Axes, arrays: Arrays) -> None:
         t = np.linspace(0, 1, losses.shape[1])
         axes.plot(t, losses.T, color=color, alpha=0.25, linewidth=0.8)
         axes.plot(t, losses.mean(0), color=color, linewidth=2.2, label=f"{label} (mean of {len(losses)})")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.3 * max(float(arrays[name].max()) for name, *_ in kinds))
     set_labels(axes, "position on the straight line", "training loss")
     _legend(axes, loc="upper right")
 
@@ -113,10 +113,9 @@ def draw_subspaces(axes: Axes, arrays: Arrays) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     lowest = min(float(losses.min()), float(np.min(arrays.get("exact_distances", 1.0))))
-    if lowest < floor:
-        axes.text(0.02, 0.03, f"values below {floor:g} are drawn there", fontsize=SMALL, transform=axes.transAxes)
-    set_labels(axes, "dimension d of the random section", "loss, distance")
-    _legend(axes, loc="upper right")
+    note = f" (at least {floor:g})" if lowest < floor else ""
+    set_labels(axes, "dimension d of the random section", f"loss, distance{note}")
+    _legend(axes, loc="lower left")
 
 
 def _plane(name: str) -> Callable[[Axes, Arrays], None]:
@@ -124,7 +123,9 @@ def _plane(name: str) -> Callable[[Axes, Arrays], None]:
         x, y, losses, marks = (arrays[f"{name}_{key}"] for key in ("x", "y", "losses", "marks"))
         _draw_map(axes, axes.pcolormesh(x, y, _positive(losses), norm=_norm(losses), cmap="cividis", shading="nearest"))
         axes.contour(x, y, np.log10(_positive(losses)), levels=6, colors="white", linewidths=0.5)
-        points = marks if len(marks) else np.zeros((1, 2))
+        if name == "radial":
+            axes.plot(*marks[0], "+", color=VERMILLION, markersize=9, markeredgewidth=2)
+        points = marks[1:2] if name == "radial" else marks
         axes.plot(*points.T, "o", color=VERMILLION, markeredgecolor="white", markersize=7)
         set_labels(axes, "distance in parameter space", "distance")
 
@@ -210,7 +211,7 @@ def draw_short_directions(axes: Axes, arrays: Arrays) -> None:
         m, short = arrays["rank_m"], int(arrays["short"])
         axes.plot(m, m * short, "-", color=GREY, label=f"m s, s = {short}")
         axes.plot(m, arrays["ranks"], "o", color=BLUE, label="rank of the short axes of m wedges")
-        set_labels(axes, "wedges, m", "short directions of the intersection")
+        set_labels(axes, "wedges, m", "short directions")
     else:
         for number in np.unique(arrays["curvature_m"]):
             rows = arrays["eigenvalues"][arrays["curvature_m"] == number]
@@ -267,7 +268,7 @@ def draw_radius(axes: Axes, arrays: Arrays) -> None:
 PANELS = (
     Panel("paths", "Straight lines", draw_paths),
     Panel("subspaces", "Optimisation in random sections", draw_subspaces),
-    Panel("planes", "A random plane through an optimum", _plane("random"), square=True),
+    Panel("planes", "Origin, optimum and a random direction", _plane("radial"), square=True),
     Panel("planes", "The plane through three optima", _plane("through"), square=True),
     Panel("widths", "Width of the tunnel, mean ± s.d. over seeds", draw_widths),
     Panel("tunnels", "Sheets through m optima", draw_tunnels),

@@ -21,9 +21,10 @@ def test_one_command_makes_the_page_and_says_what_holds(run, tmp_path: Path) -> 
     findings = finished.document["findings"]
     assert list(findings) == [f"wedges-{name}" for name in large_scale.EXPERIMENTS]
     assert {"what", "measured", "holds", "experiment"} == set(findings["wedges-paths"][0])
-    again = run("landscape", "wedges", "--on", "wedges", "--seeds", 2, "--out", tmp_path)
-    assert again.code == 0
-    assert "rank of the short axes of m wedges" in again.out
+    begun = {path: path.stat().st_mtime_ns for path in (tmp_path / "units").iterdir()}
+    again = run("landscape", "tunnels", "--on", "wedges", "--seeds", 2, "--out", tmp_path)
+    assert again.code == 0 and "rank of the short axes of m wedges" in again.out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "units").iterdir()} == begun  # nothing anew
 
 
 @pytest.mark.parametrize(("command", "figure"), [("subspace", "subspaces"), ("ensembles", "ensembles")])
