@@ -110,7 +110,7 @@ def _run(
             environment=provenance(),
             callback=progress.update,
         )
-    _save_page(results, subjects, chosen, seeds, out)
+    _save_page(results, subjects, chosen, seeds, out, experiments[0] if experiments else PAGE)
     found = {unit: summarise(unit.partition("-")[2], result.arrays) for unit, result in results.items()}
     if as_json:
         seconds = {unit: float(result.arrays["cpu_seconds"]) for unit, result in results.items()}
@@ -123,7 +123,12 @@ def _run(
 
 
 def _save_page(
-    results: dict[str, Result], subjects: tuple[str, ...], experiments: tuple[str, ...], seeds: int, out: Path
+    results: dict[str, Result],
+    subjects: tuple[str, ...],
+    experiments: tuple[str, ...],
+    seeds: int,
+    out: Path,
+    name: str,
 ) -> None:
     from critpoints.plots.large_scale import large_scale_page
 
@@ -134,7 +139,7 @@ def _save_page(
         titles[subject]: {name: results[f"{subject}-{name}"].arrays for name in experiments} for subject in subjects
     }
     figure = large_scale_page(by_subject, title=f"The large-scale structure of loss landscapes ({seeds} seeds)")
-    save_figure(figure, out, PAGE if len(experiments) > 2 else experiments[0])
+    save_figure(figure, out, name)
 
 
 def _print(results: dict[str, Result], found: dict[str, list[Finding]], subjects: tuple[str, ...]) -> None:

@@ -127,7 +127,7 @@ def wedge_subject(seed: int = 0) -> Subject:
         return torch.from_numpy(np.random.default_rng([number, 3]).standard_normal(dim))
 
     def optimise(number: int, **knob: float) -> Optimum:
-        objective = model(int(knob.get("long and short directions", WEDGES["dim"])))
+        objective = model(int(knob.get("long and short directions", float(WEDGES["dim"]))))
         way = noisy_descent(
             objective,
             initial(number, objective.dim or 0),
