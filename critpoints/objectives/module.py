@@ -210,6 +210,13 @@ class ModuleObjective(Objective):
         checks.require_scalar(loss, depends=False)
         return (loss if torch.is_grad_enabled() else loss.detach()).reshape(())
 
+    def present_loss(self, content: Any) -> Tensor:
+        """The loss of one batch at the parameters that the module holds, run as it is: nothing is converted."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() or self.closure):
+            loss = self._program(content)
+        checks.require_scalar(loss, depends=False)
+        return (loss if torch.is_grad_enabled() else loss.detach()).reshape(())
+
     def batch_outputs(self, parameters: Mapping[str, Tensor], content: Any) -> Tensor:
         """What the model puts out on one batch, differentiable.
 
