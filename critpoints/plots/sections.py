@@ -1,0 +1,126 @@
+"""The loss on planes and lines through parameter space, with the points that were projected onto them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+
+from critpoints.plots.scales import as_array
+from critpoints.plots.style import BLACK, BLUE, LEGEND_SIZE, VERMILLION, new_figure, set_labels
+
+if TYPE_CHECKING:
+    from critpoints.landscape.results import Result
+
+LEVELS = 24
+_COLORMAP = "cividis"  # made for colour-vision deficiency
+DECADES = 6  # of a logarithmic scale, below the largest value
+
+
+def loss_plane(result: Result, *, labels: tuple[str, str], title: str | None = None, connected: bool = True) -> Figure:
+    """The training (and test) loss on a plane, the marked points on it, and their true losses beside the plane's.
+
+    Args:
+        result: what ``critpoints.landscape.section_experiment.run`` returned, or the same arrays.
+        labels: of the two directions.
+        connected: whether the marked points are a path.
+
+    Raises:
+        InvalidArgument: arrays of other shapes.
+    """
+    arrays = result.arrays
+    x, y = (as_array(f"axis-{number}", arrays[f"axis-{number}"], (None,)) for number in range(2))
+    shape = (len(x), len(y))
+    surfaces = {"training loss": as_array("train_loss", arrays["train_loss"], shape)}
+    test = as_array("test_loss", arrays["test_loss"], shape)
+    if np.isfinite(test).any():
+        surfaces["test loss"] = test
+    marked = "marks-coordinates" in arrays
+    figure, panels = new_figure(1, len(surfaces) + marked, size=(5.2 * (len(surfaces) + marked), 4.6), title=title)
+    norm = _norm(np.concatenate([each.ravel() for each in surfaces.values()]))
+    contours = None
+    for axes, (name, surface) in zip(panels, surfaces.items(), strict=False):
+        contours = _surface(axes, x, y, surface, norm)
+        set_labels(axes, *labels, title=name)
+        if marked:
+            _path(axes, arrays["marks-coordinates"], connected)
+    if contours is not None:
+        shown = panels[: len(surfaces)]
+        bar = figure.colorbar(contours, ax=shown, label="loss", shrink=0.9)
+        if isinstance(norm, LogNorm):
+            bar.set_ticks(LogLocator(10))
+            bar.ax.yaxis.set_major_formatter(LogFormatterSciNotation())
+    if marked:
+        _true_losses(panels[-1], arrays, connected)
+    return figure
+
+
+def _norm(values: np.ndarray) -> Normalize:
+    """A logarithmic scale for positive losses, a linear one otherwise."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Normalize(0, 1)
+    low, high = float(finite.min()), float(finite.max())
+    if high <= 0 or low == high:
+        return Normalize(low, high if high > low else low + 1)
+    return LogNorm(max(low, high * 10.0**-DECADES), high)
+
+
+def _surface(axes: Axes, x: np.ndarray, y: np.ndarray, surface: np.ndarray, norm: Normalize) -> QuadContourSet:
+    low, high = float(norm.vmin or 0), float(norm.vmax or 1)
+    space = np.geomspace if isinstance(norm, LogNorm) else np.linspace
+    levels = space(low, high, LEVELS)
+    values = np.ma.masked_invalid(np.clip(surface, low, high)).T
+    filled = axes.contourf(x, y, values, levels=levels, norm=norm, cmap=_COLORMAP)
+    axes.contour(x, y, values, levels=levels[::2], colors="white", linewidths=0.4, alpha=0.6)
+    axes.grid(False)
+    return filled
+
+
+def _path(axes: Axes, coordinates: np.ndarray, connected: bool) -> None:
+    x, y = coordinates.T
+    # white under vermillion: seen on the dark and on the light end of the colours
+    if connected:
+        axes.plot(x, y, color="white", linewidth=2.6, zorder=3)
+        axes.plot(x, y, color=VERMILLION, linewidth=1.2, zorder=4)
+    axes.scatter(x, y, s=22, color=VERMILLION, edgecolors="white", linewidths=0.7, zorder=5)
+    for text, number in (("first", 0), ("last", len(x) - 1)):
+        axes.annotate(
+            text if connected else str(number + 1),
+            (x[number], y[number]),
+            xytext=(5, 5),
+            textcoords="offset points",
+            color=BLACK,
+            fontsize=LEGEND_SIZE,
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0},
+            zorder=6,
+        )
+
+
+def _true_losses(axes: Axes, arrays: Mapping[str, np.ndarray], connected: bool) -> None:
+    """What the points lose by projection: their true losses, those of their images, their distance from the plane."""
+    number = np.arange(len(arrays["marks-train_loss"]))
+    line = "-" if connected else "none"
+    true, projected = arrays["marks-train_loss"], arrays["marks-projected_train_loss"]
+    handles = axes.plot(number, true, linestyle=line, marker="o", markersize=4, color=BLUE, label="true training loss")
+    handles += axes.plot(
+        number, projected, linestyle=line, marker="s", markersize=4, color=VERMILLION, label="of the projection"
+    )
+    both = np.concatenate([true, projected])
+    if (both[np.isfinite(both)] > 0).all() and both.size:
+        axes.set_yscale("log")
+    set_labels(axes, "marked point", "training loss", "loss at the points themselves")
+    other = axes.twinx()
+    other.spines[["top"]].set_visible(False)
+    handles += other.plot(
+        number, arrays["marks-distances"], linestyle=":", marker=".", color=BLACK, label="distance from the plane"
+    )
+    other.set_ylim(bottom=0)
+    set_labels(other, y="distance from the plane")
+    axes.legend(handles=handles, fontsize=LEGEND_SIZE, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
