@@ -11,6 +11,7 @@ import click
 
 from .experiments import Request, conclude, experiment_options
 from .large_scale import ensembles, subspace, tunnels, wedges
+from .sections import curve, section
 
 if TYPE_CHECKING:
     from critpoints.landscape.results import Result
@@ -93,5 +94,5 @@ def _compare(runs: list[Result], compare: Callable[..., Any], experiment: Any, r
     return Result({**runs[0].header, "unit": "pairs"}, arrays)
 
 
-for _command in (wedges, subspace, tunnels, ensembles):
+for _command in (section, curve, wedges, subspace, tunnels, ensembles):
     landscape.add_command(_command)

@@ -20,7 +20,7 @@ from critpoints.landscape.directions import (
     hessian_directions,
     random_directions,
 )
-from critpoints.landscape.evaluation import Evaluator, as_state
+from critpoints.landscape.evaluation import as_state
 from critpoints.landscape.interpolation import Point
 from critpoints.landscape.results import Arrays, Callback, Result, run_units
 from critpoints.landscape.sections import (
@@ -43,6 +43,7 @@ from critpoints.symmetry.splitting import saddle_line
 
 PLANES = ("filter", "random", "pca", "hessian", "minima")
 STUDENTS = ("student-saddle", "student-trajectory")
+SADDLE_SPAN = 0.4  # along the negative direction of a student's saddle
 _SHARES = (-0.5, 0.5, 1.5)  # of a split neuron's output weight: one of them makes a strict saddle, if any does
 
 
@@ -105,7 +106,9 @@ def run(
 
     (trained,) = run_units(folder, configuration, ["trained"], compute, environment=environment)
     objective, marked, test = _restore(experiment, dataset, trained.arrays)
-    section = Section(*(torch.from_numpy(trained.arrays[name]) for name in ("theta_origin", "directions")), _axes(trained))
+    section = Section(
+        *(torch.from_numpy(trained.arrays[name]) for name in ("theta_origin", "directions")), _axes(trained)
+    )
     norms = isinstance(objective, ModuleObjective) and any("running_mean" in name for name in trained.arrays)
     losses = evaluate_section(
         objective,
@@ -158,9 +161,7 @@ def _network(experiment: SectionExperiment, dataset: Dataset) -> Arrays:
     return {**kept, **_spanned(section, values), "steps": np.array(steps)}
 
 
-def _span(
-    experiment: SectionExperiment, objective: ModuleObjective, points: Tensor
-) -> tuple[Section, Sequence[float]]:
+def _span(experiment: SectionExperiment, objective: ModuleObjective, points: Tensor) -> tuple[Section, Sequence[float]]:
     """The plane that was asked for, and the eigenvalues along its directions where it has some."""
     end, n = points[-1], experiment.points
     drawn = random_directions(end, seed=experiment.seed)
@@ -218,7 +219,12 @@ def _student(experiment: SectionExperiment) -> Arrays:
     sides = torch.stack([saddle + sign * 0.02 * directions[0] for sign in (-1, 1)])
     paths = train(problem, sides, method="gradient-flow", record=20).trajectory
     path = torch.cat([paths[:, 0].flip(0), saddle[None], paths[:, 1]])
-    section = section_covering(saddle, directions, torch.cat([path, saddle + directions, saddle - directions]), n=n)
+    # along each direction as far as curvature alone changes the loss by as much as along the other
+    low, high = pairs.values.abs().tolist()
+    axes = tuple(
+        torch.linspace(-h, h, n, dtype=torch.float64) for h in (SADDLE_SPAN, SADDLE_SPAN * (low / high) ** 0.5)
+    )
+    section = Section(saddle, directions, axes)
     steps = np.arange(len(path)) - len(paths)
     return {**_spanned(section, pairs.values.tolist()), "marked": path.numpy(), "steps": steps}
 

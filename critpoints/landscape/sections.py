@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from critpoints.errors import InvalidArgument, SpecMismatch, require
+from critpoints.errors import SpecMismatch, require
 from critpoints.landscape.evaluation import Evaluator, State, as_state
 from critpoints.landscape.grids import FASTEST, GridLosses
 from critpoints.landscape.interpolation import Point
 from critpoints.landscape.module_losses import Flat
 from critpoints.landscape.results import Callback, run_units
 from critpoints.objectives.base import Objective
-from critpoints.objectives.module import ModuleObjective
 
 BLOCKS = 24  # units that the points of a grid are stored in
 _PROJECTION = 1e-12  # relative singular value below which directions are dependent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,13 @@ def loss_plane(result: Result, *, labels: tuple[str, str], title: str | None = N
         set_labels(axes, *labels, title=name)
         if marked:
             _path(axes, arrays["marks-coordinates"], connected)
+            axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))  # a path may leave the frame
     if contours is not None:
         shown = panels[: len(surfaces)]
         bar = figure.colorbar(contours, ax=shown, label="loss", shrink=0.9)
         if isinstance(norm, LogNorm):
-            bar.set_ticks(LogLocator(10))
-            bar.ax.yaxis.set_major_formatter(LogFormatterSciNotation())
+            bar.set_ticks(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+            bar.ax.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
     if marked:
         _true_losses(panels[-1], arrays, connected)
     return figure
@@ -90,9 +92,10 @@ def _path(axes: Axes, coordinates: np.ndarray, connected: bool) -> None:
         axes.plot(x, y, color="white", linewidth=2.6, zorder=3)
         axes.plot(x, y, color=VERMILLION, linewidth=1.2, zorder=4)
     axes.scatter(x, y, s=22, color=VERMILLION, edgecolors="white", linewidths=0.7, zorder=5)
-    for text, number in (("first", 0), ("last", len(x) - 1)):
+    named = {0: "first", len(x) - 1: "last"} if connected else {i: str(i + 1) for i in range(len(x))}
+    for number, text in named.items():
         axes.annotate(
-            text if connected else str(number + 1),
+            text,
             (x[number], y[number]),
             xytext=(5, 5),
             textcoords="offset points",
@@ -100,6 +103,7 @@ def _path(axes: Axes, coordinates: np.ndarray, connected: bool) -> None:
             fontsize=LEGEND_SIZE,
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0},
             zorder=6,
+            annotation_clip=True,
         )
 
 
