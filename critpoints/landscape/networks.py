@@ -117,6 +117,46 @@ def lipton_cnn(
     return nn.Sequential(*layers, nn.Flatten(), *head)
 
 
+class CentredBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm by the statistics of the batch whose scale is ``weight + 1/2``, so that ``weight`` has mean 0.
+
+    Gram-Schmidt among parameter vectors would otherwise make scales negative (Skorokhodov and Burtsev 2019,
+    appendix C). Networks on a plane have no statistics of their own to run along.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__(n_channels, track_running_stats=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return F.batch_norm(input, None, None, self.weight + 0.5, self.bias, training=True, eps=self.eps)
+
+
+def pattern_cnn(
+    shape: Shape,
+    n_classes: int,
+    *,
+    channels: Sequence[int] = (8, 32, 64),
+    pool: int = 4,
+    hidden: int = 128,
+    batch_norm: bool = False,
+) -> nn.Module:
+    """3 x 3 convolutions, a mean over ``pool`` x ``pool`` parts, a hidden layer: Skorokhodov and Burtsev 2019, app. B.
+
+    8-32-64 channels for pictures, 8-8-32-32-64-64 for the study of BatchNorm. Convolutions keep the size of the
+    image, as in the authors' code (github.com/universome/loss-patterns).
+    """
+    layers: list[nn.Module] = []
+    n_inputs = shape[0]
+    for each in channels:
+        norm = CentredBatchNorm2d(each) if batch_norm else nn.Identity()
+        layers += [nn.Conv2d(n_inputs, each, 3, padding=1), norm, nn.ReLU()]
+        n_inputs = each
+    n_features = n_inputs * pool**2
+    head = (nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, n_classes))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(pool), nn.Flatten(), *head)
+
+
 class RowLSTM(nn.Module):
     """An LSTM that reads an image row by row; its last state is classified."""
 
@@ -137,6 +177,7 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
     "vgg": vgg,
     "resnet": resnet,
     "lipton-cnn": lipton_cnn,
+    "pattern-cnn": pattern_cnn,
     "lstm": RowLSTM,
 }
 
@@ -178,5 +219,6 @@ def build(
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
             elif isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.weight)
+                low = -0.5 if isinstance(module, CentredBatchNorm2d) else 0.0
+                nn.init.uniform_(module.weight, low, low + 1)
     return model.to(dtype)
