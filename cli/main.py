@@ -26,6 +26,7 @@ from .landscape import landscape
 from .output import say
 from .parents import parents
 from .saddle_line import saddle_line
+from .saddles import saddles
 from .safran_shamir import safran_shamir
 from .show import show
 from .spectrum import spectrum
@@ -50,6 +51,7 @@ COMMANDS = (
     explain,
     follow,
     saddle_line,
+    saddles,
     parents,
     descents,
     escape,

@@ -41,6 +41,10 @@ _HOMES = {
     "Training": "critpoints.solvers.training",
     "refine": "critpoints.solvers.refinement",
     "Refinement": "critpoints.solvers.refinement",
+    "search_saddles": "critpoints.solvers.saddle_search",
+    "FoundPoints": "critpoints.solvers.saddle_search",
+    "build_merge_tree": "critpoints.merge_tree",
+    "MergeTree": "critpoints.merge_tree",
     "escape": "critpoints.solvers.escaping",
     "Escape": "critpoints.solvers.escaping",
     "sweep_epsilon": "critpoints.solvers.escaping",
@@ -88,6 +92,7 @@ __all__ = [
     "EpsilonSweep",
     "Escape",
     "Evidence",
+    "FoundPoints",
     "GaussNewtonOperator",
     "GaussianReluObjective",
     "HessianOperator",
@@ -95,6 +100,7 @@ __all__ = [
     "InvalidData",
     "Kind",
     "MatrixOperator",
+    "MergeTree",
     "ModuleObjective",
     "NotCertified",
     "Objective",
@@ -113,6 +119,7 @@ __all__ = [
     "Verification",
     "WedgeObjective",
     "__version__",
+    "build_merge_tree",
     "certify",
     "check_objective",
     "classify",
@@ -125,6 +132,7 @@ __all__ = [
     "polish",
     "raw_spectrum",
     "refine",
+    "search_saddles",
     "settle",
     "spectral_density",
     "sweep_epsilon",
@@ -149,6 +157,7 @@ if TYPE_CHECKING:
     from critpoints.curvature.operator import GaussNewtonOperator, HessianOperator
     from critpoints.descent import descend_from_saddles
     from critpoints.errors import InvalidArgument, InvalidData, NotCertified, Status
+    from critpoints.merge_tree import MergeTree, build_merge_tree
     from critpoints.objectives.base import Objective, SecondOrder
     from critpoints.objectives.gaussian_relu import GaussianReluObjective
     from critpoints.objectives.module import ModuleObjective
@@ -158,6 +167,7 @@ if TYPE_CHECKING:
     from critpoints.objectives.wedges import WedgeObjective
     from critpoints.solvers.escaping import EpsilonSweep, Escape, escape, sweep_epsilon
     from critpoints.solvers.refinement import Refinement, refine
+    from critpoints.solvers.saddle_search import FoundPoints, search_saddles
     from critpoints.solvers.training import Training, train
     from critpoints.statistics import wilson_interval
     from critpoints.study.verification import Verification, verify

@@ -35,7 +35,8 @@ from critpoints.objectives.base import Objective
 from critpoints.solvers.base import RUNNING, Callback, State, codes, iterate, statuses, to_plain
 
 ANY = -1  # as a target: no index in particular
-ACCEPT, SHRINK, GROW = 0.5, 0.3, 0.1  # error of the predicted gradient, relative to |g| + |Hp|
+ACCEPT, SHRINK, GROW = 0.9, 0.75, 0.25  # error of the model: Nocedal & Wright, algorithm 4.1, for 1 - ratio
+RESOLVED = 64 * torch.finfo(torch.float64).eps  # relative: smaller changes of the loss are its rounding
 FARTHEST = 30.0  # |theta| beyond this multiple of 1 + |start| is on its way to infinity
 SHORT = 1e-6  # relative length of the Newton step next to a critical point
 FLAT = 1e-3  # |Hg| / (|H| |g|) up to which a stalled gradient counts as in the kernel of the Hessian
@@ -89,13 +90,17 @@ class SaddleSearch:
         there = objective.second_order(state["theta"] + step)
         new_norm = row_norm(there.gradient)
         change = _products(state["hessian"], step)
-        # With a target no function falls: the step is judged by how well the gradient was predicted. Without one, by
-        # the fall of the gradient's norm, as in every trust region; the two are brought to one scale.
-        error = row_norm(there.gradient - gradient - change) / (norm + row_norm(change)).clamp(min=TINY)
-        missing = 1 - 0.5 * (norm**2 - new_norm**2) / trial.predicted_reduction.clamp(min=TINY)
-        error = torch.where(state["target"] == ANY, missing, error)
-        limit = torch.where(state["target"] == ANY, 1 - 1e-4, ACCEPT)
-        accept = torch.where(polish, new_norm < norm, error <= limit)
+        # With a target no function falls: a step is judged by how far the model misses the change of the loss, relative
+        # to what its modes gain, near the end that of the gradient. Without one, by the fall of the gradient's norm.
+        gain = trial.predicted_reduction.clamp(min=TINY)
+        quadratic = _dot(gradient, step) + 0.5 * _dot(change, step)
+        missed = (there.loss - state["loss"] - quadratic).abs() / gain
+        lost = row_norm(there.gradient - gradient - change) / (norm + row_norm(change)).clamp(min=TINY)
+        resolved = gain > RESOLVED * torch.maximum(state["loss"].abs(), there.loss.abs())
+        error = torch.where(resolved, missed, lost)
+        shortfall = 1 - 0.5 * (norm**2 - new_norm**2) / gain
+        error = torch.where(state["target"] == ANY, shortfall, error)
+        accept = torch.where(polish, new_norm < norm, error <= ACCEPT)
         accept &= torch.isfinite(there.loss) & torch.isfinite(new_norm)
         new = {"theta": state["theta"] + step, "loss": there.loss, "gradient": there.gradient}
         new |= {"hessian": there.hessian, "noise": there.gradient_noise}
@@ -173,6 +178,14 @@ def _model_steps(state: State, system: Eigensystem, noise: Tensor) -> TrustRegio
     _modify_rows(*arrays, *model)
     gradient, values, vectors = (torch.from_numpy(a).to(state["gradient"].device) for a in model)
     return trust_region_steps(gradient, Eigensystem(values, vectors), state["radius"])
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Row by row, (S,), summed in one order."""
+    total = torch.zeros_like(left[:, 0])
+    for j in range(left.shape[1]):
+        total = total + left[:, j] * right[:, j]
+    return total
 
 
 def _products(matrices: Tensor, vectors: Tensor) -> Tensor:

@@ -1,0 +1,104 @@
+"""Where saddle searches start: next to trajectories and saddle lines, between minima; and what theory predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from critpoints.errors import require
+from critpoints.landscape.saddle_census import SPLIT, SaddleCensus, carried
+from critpoints.objectives.two_layer import TwoLayerObjective
+from critpoints.solvers.escaping import gaussian_directions
+from critpoints.symmetry.canonical import align, same_orbit
+from critpoints.symmetry.group import apply
+from critpoints.symmetry.splitting import Inertia, predicted_inertia, split
+
+BETWEEN, OUTSIDE = (0.5, 0.5), (1.5, -0.5)  # shares on the two parts of a saddle line, which differ in their inertia
+SAME = 1e-5  # distance modulo the group at which a narrower student is the predicted one
+
+
+@dataclass(frozen=True)
+class PredictedSaddles:
+    """The part of a saddle line on which both shares are positive, or on which one is negative.
+
+    Attributes:
+        small: (P',), the narrower critical point.
+        neuron: the one that is split.
+        shares: of the sample point.
+        inertia: of the Hessian all along that part of the line, from ``small`` and Y.
+        point: (P,), a sample point.
+        source: the number of ``small`` among the points given.
+    """
+
+    small: Tensor
+    neuron: int
+    shares: tuple[float, float]
+    inertia: Inertia
+    point: Tensor
+    source: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        inertia = [self.inertia.negative, self.inertia.zero, self.inertia.positive]
+        return {"source": self.source, "neuron": self.neuron, "shares": list(self.shares), "inertia": inertia}
+
+
+def predict_saddles(problem: TwoLayerObjective, points: Tensor) -> list[PredictedSaddles]:
+    """The saddles among the splits in two of the critical ``points`` (K, P') of narrower students, part by part.
+
+    Raises:
+        InvalidArgument: points is no batch.
+    """
+    require(points.ndim == 2, f"points must have shape (K, P), got {tuple(points.shape)}")
+    found = []
+    for source, small in enumerate(points):
+        for neuron in range(problem.width(small)):
+            for shares in (BETWEEN, OUTSIDE):
+                inertia = predicted_inertia(problem, small, {neuron: shares})
+                if inertia.negative:
+                    point = split(problem, small, neuron, shares)
+                    found.append(PredictedSaddles(small, neuron, shares, inertia, point, source))
+    return found
+
+
+def find_predicted(
+    problem: TwoLayerObjective, predicted: Sequence[PredictedSaddles], census: SaddleCensus
+) -> list[int | None]:
+    """For each prediction the number of the census' entry that is it, or None."""
+    entries = [(i, entry) for i, entry in enumerate(census.entries) if entry.origin == SPLIT and not entry.silent]
+    numbers: list[int | None] = []
+    for each in predicted:
+        number = None
+        for i, entry in entries:
+            fits = entry.small is not None and entry.small.shape == each.small.shape
+            if not fits or entry.verdict.index != each.inertia.negative or sorted(entry.copies)[-2:] != [1, 2]:
+                continue
+            assert entry.small is not None
+            if same_orbit(problem, entry.small, each.small, SAME):
+                copies = carried(problem, entry.small, each.small, entry.copies)
+                if copies[each.neuron] == 2:
+                    number = i
+                    break
+        numbers.append(number)
+    return numbers
+
+
+def perturb(points: Tensor, epsilon: float, seeds: Sequence[int], attempt: int = 0) -> Tensor:
+    """Points (S, P), each moved by ``epsilon`` times its length in a random direction, a function of its seed alone."""
+    directions = gaussian_directions(points.shape[1], seeds, attempt, normalised=True).to(points)
+    return points + epsilon * points.norm(dim=-1, keepdim=True) * directions
+
+
+def midpoints(problem: TwoLayerObjective, minima: Tensor, shares: Sequence[float] = (0.5,)) -> Tensor:
+    """Points between every two ``minima`` (K, P), the second one aligned to the first modulo the group: (N, P)."""
+    found = []
+    for i, j in combinations(range(len(minima)), 2):
+        element = align(problem, minima[j], minima[i]).element
+        other = apply(problem, element, minima[j])
+        found += [(1 - share) * minima[i] + share * other for share in shares]
+    return torch.stack(found) if found else minima[:0]

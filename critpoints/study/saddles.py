@@ -1,0 +1,245 @@
+"""A search for saddles in resumable units: one file each, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from critpoints.census import take_census
+from critpoints.errors import STATUS_CODES, STATUSES, SpecMismatch, StoreError, require
+from critpoints.landscape.saddle_starts import PredictedSaddles, midpoints, perturb, predict_saddles
+from critpoints.objectives.two_layer import TwoLayerObjective
+from critpoints.solvers.saddle_search import ANY, FoundPoints, search_saddles
+from critpoints.solvers.training import train
+from critpoints.study.distinct import stored_verdicts
+from critpoints.study.store import Store
+from critpoints.verdict import Kind
+
+TRAJECTORY, LINE, MIDPOINT = "trajectory", "line", "midpoint"
+BLOCK = 400  # searches a unit
+_FLOATS = ("theta", "loss", "gradient_norm", "gradient_noise")
+_INTEGERS = ("target", "index", "nullity", "iterations")
+
+Callback = Callable[[float, int, str], None]
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What is searched; two plans with equal fields start the same searches.
+
+    Attributes:
+        problem: the specification of the study that the minima come from, as text.
+        width: of the students.
+        seeds: trajectories, of the seeds 0, 1, ..
+        steps, snapshots: of Adam, and points taken of each trajectory.
+        max_index: targets are any index and 1 .. max_index.
+        epsilon: of the perturbations, relative to the length of a point.
+        tries: starts next to each predicted part of a saddle line.
+        minima: distinct minima, the lowest, between which midpoints are taken.
+        max_iterations: of a search.
+    """
+
+    problem: str
+    width: int
+    seeds: int = 100
+    steps: int = 4000
+    snapshots: int = 3
+    max_index: int = 3
+    epsilon: float = 0.05
+    tries: int = 2
+    minima: int = 12
+    max_iterations: int = 150
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1, f"width must be at least 1, got {self.width}")
+        for name in ("seeds", "tries", "minima"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("steps", "snapshots", "max_index", "max_iterations"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        require(0 <= self.epsilon < 1, f"epsilon must be from 0 to below 1, got {self.epsilon}")
+
+    def to_json(self) -> str:
+        """The plan as text, the same for equal plans."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Starts of searches: (S, P), a target index each, and what they are."""
+
+    theta: Tensor
+    target: Tensor
+    kind: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a study knows: distinct minima of a width, (K, P), and the strict ones of the next narrower, (K', P')."""
+
+    minima: Tensor
+    narrower: Tensor
+    predicted: tuple[PredictedSaddles, ...]
+
+
+def strict_minima(store: Store, problem: TwoLayerObjective, width: int) -> Tensor:
+    """The distinct strict minima of a width, the lowest first: (K, P)."""
+    rows = [row for row in store.points(width) if row["kind"] == Kind.STRICT_MINIMUM.value]
+    if not rows:
+        return torch.empty(0, problem.n_parameters(width), dtype=problem.dtype)
+    census = take_census(problem, stored_verdicts(rows))
+    return torch.stack([entry.representative for entry in census.entries])
+
+
+def known_points(store: Store, problem: TwoLayerObjective, width: int) -> Known:
+    """The minima of a study that searches start from, and the saddles that splits of narrower ones predict."""
+    narrower = strict_minima(store, problem, width - 1) if width > 1 else torch.empty(0, 0, dtype=problem.dtype)
+    predicted = predict_saddles(problem, narrower) if len(narrower) else []
+    return Known(strict_minima(store, problem, width), narrower, tuple(predicted))
+
+
+def plan_starts(
+    plan: SearchPlan, problem: TwoLayerObjective, known: Known
+) -> Iterator[tuple[str, Callable[[], Starts]]]:
+    """The units of a plan: names, and what makes their starts."""
+    targets = torch.tensor([ANY, *range(1, plan.max_index + 1)])
+    per_unit = max(1, BLOCK // (plan.snapshots * len(targets)))
+    for first in range(0, plan.seeds, per_unit):
+        seeds = range(first, min(first + per_unit, plan.seeds))
+        yield f"{TRAJECTORY}-{first:05d}", lambda seeds=seeds: _trajectory_starts(plan, problem, seeds, targets)
+    lines = [each for each in known.predicted if each.inertia.negative <= plan.max_index]
+    for first in range(0, len(lines) if plan.tries else 0, max(1, BLOCK // plan.tries) if plan.tries else 1):
+        block = lines[first : first + BLOCK // plan.tries]
+        yield f"{LINE}-{first:05d}", lambda block=block, first=first: _line_starts(plan, block, first)
+    chosen = known.minima[: plan.minima]
+    if len(chosen) > 1:
+        yield f"{MIDPOINT}-00000", lambda: _midpoint_starts(problem, chosen)
+
+
+def _trajectory_starts(plan: SearchPlan, problem: TwoLayerObjective, seeds: range, targets: Tensor) -> Starts:
+    theta0 = problem.init(plan.width, seeds)
+    path = train(problem, theta0, steps=plan.steps, record=plan.snapshots).trajectory[-plan.snapshots :]
+    parts, wanted = [], []
+    for number, points in enumerate(path):
+        for attempt, target in enumerate(targets.tolist()):
+            parts.append(perturb(points, plan.epsilon, seeds, attempt=number * len(targets) + attempt))
+            wanted.append(torch.full((len(points),), target))
+    return Starts(torch.cat(parts), torch.cat(wanted), TRAJECTORY)
+
+
+def _line_starts(plan: SearchPlan, block: Sequence[PredictedSaddles], first: int) -> Starts:
+    points = torch.stack([each.point for each in block])
+    target = torch.tensor([each.inertia.negative for each in block])
+    numbers = range(first, first + len(block))
+    parts = [perturb(points, plan.epsilon, numbers, attempt) for attempt in range(plan.tries)]
+    return Starts(torch.cat(parts), target.repeat(plan.tries), LINE)
+
+
+def _midpoint_starts(problem: TwoLayerObjective, minima: Tensor) -> Starts:
+    points = midpoints(problem, minima)
+    return Starts(points.repeat(2, 1), torch.tensor([1, 2]).repeat_interleave(len(points)), MIDPOINT)
+
+
+class SearchFolder:
+    """The folder of a search: its plan, and a file for every unit that is done.
+
+    Args:
+        path: made if it is not there.
+
+    Raises:
+        SpecMismatch: it holds a search by another plan.
+        StoreError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, plan: SearchPlan) -> None:
+        self.path, self.plan = path, plan
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            name = path / "plan.json"
+            if name.exists() and name.read_text(encoding="utf-8") != plan.to_json():
+                raise SpecMismatch(f"{path} holds a search by another plan; ask for the same, or give another folder")
+            _write_whole(name, plan.to_json().encode())
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror or error}") from error
+
+    def load(self, name: str) -> FoundPoints | None:
+        """The ends of a unit; None if it is still to do.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        file = self.path / f"{name}.npz"
+        if not file.exists():
+            return None
+        try:
+            with np.load(file) as data:
+                arrays = {key: torch.from_numpy(data[key]) for key in (*_FLOATS, *_INTEGERS)}
+                status = tuple(STATUSES[code] for code in data["status"].tolist())
+        except (OSError, KeyError, ValueError, BadZipFile, IndexError) as error:
+            raise StoreError(f"{file} is damaged ({error}); remove it to compute the unit again") from error
+        return FoundPoints(**arrays, status=status)
+
+    def save(self, name: str, found: FoundPoints) -> None:
+        """Stores the ends of a unit: the file is there as a whole or not at all."""
+        import io
+
+        buffer = io.BytesIO()
+        status = np.array([STATUS_CODES[each] for each in found.status])
+        arrays = {key: getattr(found, key).numpy() for key in (*_FLOATS, *_INTEGERS)}
+        np.savez(buffer, **arrays, status=status)
+        _write_whole(self.path / f"{name}.npz", buffer.getvalue())
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    partial = path.with_suffix(path.suffix + ".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def run_search(
+    folder: SearchFolder, problem: TwoLayerObjective, known: Known, *, callback: Callback | None = None
+) -> tuple[FoundPoints, list[str]]:
+    """Computes the units that are missing; the ends of all searches, and the kind of start of each.
+
+    Args:
+        callback: callback(units done, units, what is being done).
+    """
+    units = list(plan_starts(folder.plan, problem, known))
+    found, kinds = [], []
+    for number, (name, make) in enumerate(units):
+        if callback is not None:
+            callback(number, len(units), name)
+        ends = folder.load(name)
+        if ends is None:
+            starts = make()
+            limit = folder.plan.max_iterations
+            ends = search_saddles(problem, starts.theta, index=starts.target, max_iterations=limit)
+            folder.save(name, ends)
+        found.append(ends)
+        kinds += [name.split("-")[0]] * len(ends.theta)
+    require(bool(found), "the plan starts no search: give seeds, or minima to start from")
+    if callback is not None:
+        callback(len(units), len(units), "searched")
+    return join(found), kinds
+
+
+def join(parts: Sequence[FoundPoints]) -> FoundPoints:
+    """One batch of several."""
+    tensors = {name: torch.cat([getattr(each, name) for each in parts]) for name in (*_FLOATS, *_INTEGERS)}
+    return FoundPoints(**tensors, status=tuple(status for each in parts for status in each.status))
+
+
+def plan_name(plan: SearchPlan) -> str:
+    """A folder name for a plan that is given none."""
+    return f"critpoints-saddles-{hashlib.sha256(plan.to_json().encode()).hexdigest()[:12]}"
