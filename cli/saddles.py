@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from critpoints.landscape.saddle_census import CriticalEntry, SaddleCensus
     from critpoints.landscape.saddle_graph import SaddleGraph
     from critpoints.study.saddles import Known, SearchPlan
+    from critpoints.study.store import Store
 
 MAX_ROWS = 60  # of the table; the JSON document has them all
 SHOWN_EIGENVALUES = 3
@@ -29,6 +30,12 @@ SHOWN_EIGENVALUES = 3
     metavar="STUDY.db",
     type=click.Path(path_type=Path),
     help="Where the minima come from  [default: a study in the folder of --out, made by the command]",
+)
+@click.option(
+    "--narrower",
+    metavar="STUDY.db",
+    type=click.Path(path_type=Path),
+    help="Where the minima of the next narrower width come from  [default: as those of the width]",
 )
 @click.option("--seeds", type=click.IntRange(1), default=100, show_default=True, help="Trajectories to start from.")
 @click.option("--steps", type=click.IntRange(1), default=4000, show_default=True, help="Adam steps of a trajectory.")
@@ -51,6 +58,7 @@ def saddles(
     *,
     width: int,
     study: Path | None,
+    narrower: Path | None,
     tree: bool,
     method: str,
     out: Path | None,
@@ -72,7 +80,7 @@ def saddles(
     from critpoints.objectives.two_layer import TwoLayerObjective
     from critpoints.study.distinct import stored_verdicts
     from critpoints.study.problems import resolve_problem
-    from critpoints.study.saddles import SearchFolder, SearchPlan, known_points, plan_name, run_search
+    from critpoints.study.saddles import SearchFolder, SearchPlan, plan_name, run_search
     from critpoints.study.spec import StudySpec
     from critpoints.study.store import Store
 
@@ -95,7 +103,7 @@ def saddles(
             problem = resolve_problem(store.spec)
             if not isinstance(problem, TwoLayerObjective):
                 raise InvalidArgument(f"saddles are searched for in two-layer problems, got {type(problem).__name__}")
-            known = known_points(store, problem, width)
+            known = _known(store, narrower, problem, width)
             verdicts = stored_verdicts(store.points(width)) if width in store.widths() else None
         with Progress(quiet=quiet, unit="units", verb="search") as progress:
             found, kinds = run_search(folder, problem, known, callback=progress.update)
@@ -117,6 +125,24 @@ def saddles(
         print_json(document)
     else:
         _print(width, census, kinds, document, graph)
+
+
+def _known(store: Store, narrower: Path | None, problem: Any, width: int) -> Known:
+    """The minima that searches start from.
+
+    Raises:
+        SpecMismatch: the narrower students were trained on another problem.
+    """
+    from critpoints.errors import SpecMismatch
+    from critpoints.study.saddles import known_points
+    from critpoints.study.store import Store
+
+    if narrower is None:
+        return known_points(store, store, problem, width)
+    with Store.open(narrower) as other:
+        if (other.spec.problem, other.spec.activation) != (store.spec.problem, store.spec.activation):
+            raise SpecMismatch(f"{narrower} is a study of another problem than {store.path}")
+        return known_points(store, other, problem, width)
 
 
 def _own_study(path: Path, spec: Any, width: int, seeds: int, quiet: bool) -> Path:

@@ -99,9 +99,9 @@ def strict_minima(store: Store, problem: TwoLayerObjective, width: int) -> Tenso
     return torch.stack([entry.representative for entry in census.entries])
 
 
-def known_points(store: Store, problem: TwoLayerObjective, width: int) -> Known:
-    """The minima of a study that searches start from, and the saddles that splits of narrower ones predict."""
-    narrower = strict_minima(store, problem, width - 1) if width > 1 else torch.empty(0, 0, dtype=problem.dtype)
+def known_points(store: Store, other: Store, problem: TwoLayerObjective, width: int) -> Known:
+    """Minima that searches start from, the narrower ones of another study, and the saddles that their splits predict."""
+    narrower = strict_minima(other, problem, width - 1) if width > 1 else torch.empty(0, 0, dtype=problem.dtype)
     predicted = predict_saddles(problem, narrower) if len(narrower) else []
     return Known(strict_minima(store, problem, width), narrower, tuple(predicted))
 
