@@ -100,7 +100,7 @@ def strict_minima(store: Store, problem: TwoLayerObjective, width: int) -> Tenso
 
 
 def known_points(store: Store, other: Store, problem: TwoLayerObjective, width: int) -> Known:
-    """Minima that searches start from, the narrower ones of another study, and the saddles that their splits predict."""
+    """Minima that searches start from, narrower ones of another study, and the saddles that their splits predict."""
     narrower = strict_minima(other, problem, width - 1) if width > 1 else torch.empty(0, 0, dtype=problem.dtype)
     predicted = predict_saddles(problem, narrower) if len(narrower) else []
     return Known(strict_minima(store, problem, width), narrower, tuple(predicted))
