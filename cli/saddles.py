@@ -44,6 +44,7 @@ SHOWN_EIGENVALUES = 3
 @click.option("--epsilon", type=float, default=0.05, show_default=True, help="Relative size of the perturbations.")
 @click.option("--tries", type=click.IntRange(0), default=2, show_default=True, help="Starts next to each saddle line.")
 @click.option("--minima", type=click.IntRange(0), default=12, show_default=True, help="Minima to search between.")
+@click.option("--bands", type=click.IntRange(0), default=12, show_default=True, help="Elastic bands between them.")
 @click.option("--iterations", type=click.IntRange(1), default=150, show_default=True, help="Of a search at most.")
 @click.option("--tree/--no-tree", default=True, help="Follow the saddles of index 1 down, and build the merge tree.")
 @click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder of the search.")

@@ -76,7 +76,8 @@ def find_predicted(
         number = None
         for i, entry in entries:
             fits = entry.small is not None and entry.small.shape == each.small.shape
-            if not fits or entry.verdict.index != each.inertia.negative or sorted(entry.copies)[-2:] != [1, 2]:
+            in_two = max(entry.copies) == 2 and sum(entry.copies) == len(entry.copies) + 1
+            if not fits or not in_two or entry.verdict.index != each.inertia.negative:
                 continue
             assert entry.small is not None
             if same_orbit(problem, entry.small, each.small, SAME):

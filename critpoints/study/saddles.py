@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -16,15 +17,18 @@ from torch import Tensor
 
 from critpoints.census import take_census
 from critpoints.errors import STATUS_CODES, STATUSES, SpecMismatch, StoreError, require
+from critpoints.landscape.paths import find_band
 from critpoints.landscape.saddle_starts import PredictedSaddles, midpoints, perturb, predict_saddles
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.saddle_search import ANY, FoundPoints, search_saddles
 from critpoints.solvers.training import train
 from critpoints.study.distinct import stored_verdicts
 from critpoints.study.store import Store
+from critpoints.symmetry.canonical import orbit_distance
 from critpoints.verdict import Kind
 
-TRAJECTORY, LINE, MIDPOINT = "trajectory", "line", "midpoint"
+TRAJECTORY, LINE, MIDPOINT, BAND = "trajectory", "line", "midpoint", "band"
+BAND_ITERATIONS = 60  # of a nudged elastic band: its top need not be exact, the search goes on from there
 BLOCK = 400  # searches a unit
 _FLOATS = ("theta", "loss", "gradient_norm", "gradient_noise")
 _INTEGERS = ("target", "index", "nullity", "iterations")
@@ -45,6 +49,7 @@ class SearchPlan:
         epsilon: of the perturbations, relative to the length of a point.
         tries: starts next to each predicted part of a saddle line.
         minima: distinct minima, the lowest, between which midpoints are taken.
+        bands: nudged elastic bands, between the closest pairs of these.
         max_iterations: of a search.
     """
 
@@ -57,11 +62,12 @@ class SearchPlan:
     epsilon: float = 0.05
     tries: int = 2
     minima: int = 12
+    bands: int = 12
     max_iterations: int = 150
 
     def __post_init__(self) -> None:
         require(self.width >= 1, f"width must be at least 1, got {self.width}")
-        for name in ("seeds", "tries", "minima"):
+        for name in ("seeds", "tries", "minima", "bands"):
             require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("steps", "snapshots", "max_index", "max_iterations"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
@@ -122,6 +128,8 @@ def plan_starts(
     chosen = known.minima[: plan.minima]
     if len(chosen) > 1:
         yield f"{MIDPOINT}-00000", lambda: _midpoint_starts(problem, chosen)
+        if plan.bands:
+            yield f"{BAND}-00000", lambda: _band_starts(problem, chosen, plan.bands)
 
 
 def _trajectory_starts(plan: SearchPlan, problem: TwoLayerObjective, seeds: range, targets: Tensor) -> Starts:
@@ -146,6 +154,16 @@ def _line_starts(plan: SearchPlan, block: Sequence[PredictedSaddles], first: int
 def _midpoint_starts(problem: TwoLayerObjective, minima: Tensor) -> Starts:
     points = midpoints(problem, minima)
     return Starts(points.repeat(2, 1), torch.tensor([1, 2]).repeat_interleave(len(points)), MIDPOINT)
+
+
+def _band_starts(problem: TwoLayerObjective, minima: Tensor, bands: int) -> Starts:
+    """The tops of bands between the closest pairs of minima."""
+    pairs = list(combinations(range(len(minima)), 2))
+    distances = [orbit_distance(problem, minima[j], minima[i]) for i, j in pairs]
+    nearest = sorted(range(len(pairs)), key=distances.__getitem__)[:bands]
+    found = [find_band(problem, *minima[list(pairs[k])], max_iterations=BAND_ITERATIONS) for k in nearest]
+    tops = torch.stack([band.images[band.highest] for band in found])
+    return Starts(tops, torch.ones(len(tops), dtype=torch.int64), BAND)
 
 
 class SearchFolder:
