@@ -110,7 +110,7 @@ def _groups(problem: TwoLayerObjective, kind: Kind, verdicts: Verdicts, rows: li
             for row in members
         ]
         name = f"split of width {width}" if width else "isolated" if kind in _ISOLATED else "not isolated"
-        result += [(name, group) for group in _by_orbit(problem, torch.stack(points), members)]
+        result += [(name, group) for group in group_orbits(problem, torch.stack(points), members)]
     return result
 
 
@@ -121,19 +121,20 @@ def _by_key(rows: Sequence[int], key: Callable[[int], str]) -> list[tuple[str, l
     return list(found.items())
 
 
-def _is_odd(problem: TwoLayerObjective) -> bool:
+def is_odd(problem: TwoLayerObjective) -> bool:
     """Whether the loss is invariant under the reflection of all neurons at once."""
     samples = problem.samples
     return samples.halved and not problem.output_bias and abs(samples.shift) <= 1e-14
 
 
-def _by_orbit(problem: TwoLayerObjective, points: Tensor, rows: list[int]) -> list[list[int]]:
+def group_orbits(problem: TwoLayerObjective, points: Tensor, rows: list[int]) -> list[list[int]]:
+    """The labels ``rows`` of ``points`` (S, P), by orbit modulo the group and the reflection of all neurons."""
     labels = group_points(problem, points, TOLERANCE).tolist()
     orbits: list[tuple[Tensor, list[int]]] = []
     for label in dict.fromkeys(labels):
         members = [i for i, other in enumerate(labels) if other == label]
         point = points[members[0]]
-        twin = next((o for o in orbits if _is_odd(problem) and same_orbit(problem, -point, o[0], TOLERANCE)), None)
+        twin = next((o for o in orbits if is_odd(problem) and same_orbit(problem, -point, o[0], TOLERANCE)), None)
         if twin is not None:
             twin[1].extend(rows[i] for i in members)
         else:
@@ -169,7 +170,7 @@ def _limit_outputs(
             objective = LimitObjective(problem, LimitShape(**figures[members[0]]["limit_shape"]))
             theta = torch.tensor([figures[row]["limit_theta"] for row in members], dtype=torch.float64)
             output = objective.predict(theta)
-            if _is_odd(problem):  # the reflection of all neurons turns f into f minus twice its mean
+            if is_odd(problem):  # the reflection of all neurons turns f into f minus twice its mean
                 mean = (output * problem.sample_weight).sum(-1, keepdim=True)
                 output = torch.cat([mean.abs(), output - mean], -1)
             outputs |= zip(members, output.numpy(), strict=True)

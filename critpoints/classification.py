@@ -85,7 +85,7 @@ def raw_spectrum(problem: Objective, theta: Tensor) -> Spectrum:
     here = problem.second_order(theta)
     system = eigensystem(here.hessian)
     floor = eigenvalue_noise(system.values)
-    values = system.values
+    values, newton = system.values, newton_steps(here.gradient, system, floor)
     flatness = gradient_flatness(here.gradient, system, here.gradient_noise.clamp(min=CRITICAL))
     return Spectrum(
         eigenvalues=values,
@@ -95,8 +95,8 @@ def raw_spectrum(problem: Objective, theta: Tensor) -> Spectrum:
         loss=here.loss,
         gradient_norm=row_norm(here.gradient),
         gradient_noise=here.gradient_noise,
-        newton_step=row_norm(newton_steps(here.gradient, system, floor)),
-        steady=is_steady(problem, theta, system, row_norm(here.gradient) + here.gradient_noise),
+        newton_step=row_norm(newton),
+        steady=is_steady(problem, theta, system, row_norm(here.gradient) + here.gradient_noise, newton),
         removable=flatness.removable,
         flat=flatness.is_flat,
     )

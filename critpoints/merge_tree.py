@@ -150,7 +150,8 @@ def build_merge_tree(leaves: Sequence[Leaf], saddles: Sequence[Pass]) -> MergeTr
 
     def root(i: int) -> int:
         while parent[i] != i:
-            i = parent[i] = parent[parent[i]]
+            parent[i] = parent[parent[i]]  # halves the way: the targets of one assignment would be set in turn
+            i = parent[i]
         return i
 
     merges, loops = [], []

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from critpoints.census import group_orbits, is_odd
 from critpoints.certification.certificate import Certificate
 from critpoints.certification.prover import Prover
 from critpoints.certification.zero_output import prove_zero_output
@@ -24,12 +25,11 @@ from critpoints.errors import InvalidArgument, NotCertified
 from critpoints.objectives.teacher_student import TeacherStudent
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.saddle_search import FoundPoints, search_saddles
-from critpoints.symmetry.canonical import align, group_points
+from critpoints.symmetry.canonical import align
 from critpoints.symmetry.reduction import merge_duplicates
 from critpoints.verdict import Kind, Verdict
 
 NOTHING = 1e-6  # an output weight up to this, relative to 1 + the largest, is none
-SAME = 1e-6  # distance modulo the group
 ISOLATED, SPLIT, SILENT = "isolated", "split", "zero output"
 
 
@@ -185,13 +185,11 @@ def _group(problem: TwoLayerObjective, found: FoundPoints, origins: dict[int, Or
         ]
         for i, row in enumerate(rows):
             origins[row] = replace(origins[row], small=points[i])
-        labels = group_points(problem, torch.stack(points), SAME).tolist()
         keyed: dict[tuple[Any, ...], list[int]] = {}
-        centres: dict[int, Tensor] = {}
-        for i, row in enumerate(rows):
-            centre = centres.setdefault(labels[i], points[i])
-            copies = carried(problem, points[i], centre, origins[row].copies)
-            keyed.setdefault((labels[i], copies, int(found.index[row])), []).append(row)
+        for orbit in group_orbits(problem, torch.stack(points), list(range(len(rows)))):
+            for i in orbit:
+                copies = carried(problem, points[i], points[orbit[0]], origins[rows[i]].copies)
+                keyed.setdefault((orbit[0], copies, int(found.index[rows[i]])), []).append(rows[i])
         groups += keyed.values()
     return groups
 
@@ -200,8 +198,9 @@ def carried(problem: TwoLayerObjective, point: Tensor, centre: Tensor, copies: S
     """``copies`` of the neurons of ``point``, in the order of the neurons of ``centre``, a point of one orbit."""
     if len(set(copies)) == 1:
         return tuple(copies)
-    order = align(problem, point, centre).element.permutation
-    return tuple(copies[k] for k in order)
+    images = (point, -point) if is_odd(problem) else (point,)
+    nearest = min((align(problem, image, centre) for image in images), key=lambda alignment: alignment.distance)
+    return tuple(copies[k] for k in nearest.element.permutation)
 
 
 def _entry(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from critpoints.census import is_odd
 from critpoints.errors import require
 from critpoints.landscape.saddle_census import SPLIT, SaddleCensus, carried
 from critpoints.objectives.two_layer import TwoLayerObjective
@@ -80,7 +81,8 @@ def find_predicted(
             if not fits or not in_two or entry.verdict.index != each.inertia.negative:
                 continue
             assert entry.small is not None
-            if same_orbit(problem, entry.small, each.small, SAME):
+            images = (entry.small, -entry.small) if is_odd(problem) else (entry.small,)
+            if any(same_orbit(problem, image, each.small, SAME) for image in images):
                 copies = carried(problem, entry.small, each.small, entry.copies)
                 if copies[each.neuron] == 2:
                     number = i

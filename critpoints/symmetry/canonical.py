@@ -235,7 +235,8 @@ class _Grouping:
     def root(self, i: int) -> int:
         """The point that stands for the orbit of point i."""
         while self.parent[i] != i:
-            i = self.parent[i] = self.parent[self.parent[i]]
+            self.parent[i] = self.parent[self.parent[i]]  # halves the way; one assignment would set its targets in turn
+            i = self.parent[i]
         return i
 
     def _add(self, i: int, keys: tuple[Key, ...]) -> None:
