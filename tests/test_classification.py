@@ -9,6 +9,7 @@ import torch
 import critpoints as cp
 from critpoints.classification import raw_spectrum
 from critpoints.objectives.base import Objective
+from critpoints.objectives.zoo import MonkeySaddle
 
 
 class Planted(Objective):
@@ -162,3 +163,11 @@ def test_a_quartic_valley_is_neither_a_strict_minimum_nor_a_strict_saddle(sign):
     assert verdict.gradient_norm < 1e-17
     assert verdict.kind is cp.Kind.UNDECIDED
     assert "decisive curvature" in verdict.evidence.reason
+
+
+@pytest.mark.parametrize("radius", [1e-6, 1e-7, 1e-8])
+def test_next_to_a_monkey_saddle_no_curvature_is_vouched_for(radius):
+    """Newton's method ends at such points, where eigenvalues +-6 r are far beyond rounding; the saddle has none."""
+    angle = torch.linspace(0, 2 * math.pi, 25, dtype=torch.float64)
+    theta = radius * torch.stack([angle.cos(), angle.sin()], -1)
+    assert set(cp.classify(MonkeySaddle(), theta).kind) == {cp.Kind.UNDECIDED}

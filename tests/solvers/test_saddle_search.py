@@ -109,7 +109,7 @@ def test_only_critical_points_of_the_target_index_attract(target: int) -> None:
 
 
 def test_gradient_flat_points_are_no_critical_points() -> None:
-    """x^3/3 + x + y^2 has no critical point; at 0 its slope is least, and its Hessian has the gradient in its kernel."""
+    """x^3/3 + x + y^2 has no critical point; where its slope is least, the gradient is in the kernel of the Hessian."""
     problem = PolynomialObjective({(3, 0): "1/3", (1, 0): 1, (0, 2): 1})
     found = search_saddles(problem, torch.tensor([[0.7, 0.1], [-0.4, 2.0]], dtype=torch.float64))
     assert found.status == (Status.GRADIENT_FLAT, Status.GRADIENT_FLAT)

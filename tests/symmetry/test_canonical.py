@@ -139,6 +139,18 @@ def test_the_partition_does_not_depend_on_the_order_of_the_rows() -> None:
         assert labels[0] == 0
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_long_chain_of_neighbours_is_one_orbit_in_any_order(seed: int) -> None:
+    """Unions of unions: the points are joined in an order that makes deep trees."""
+    problem = make_problem("softplus")
+    base = torch.tensor([0.3, -0.2, 1.1, 0.4, 2.0, -1.0], dtype=torch.float64)
+    step = torch.zeros_like(base)
+    step[0] = 0.9e-6
+    chain = torch.stack([base + k * step for k in range(60)])
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(60))
+    assert set(group_points(problem, chain[order], 1e-6).tolist()) == {0}
+
+
 def test_an_inadmissible_mirror_image_is_another_orbit() -> None:
     problem = make_problem("sigmoid")
     p = torch.tensor([1.0, 2.0, 3.0, -1.0, 0.5, 1.0, 1.0, -2.0, 0.75], dtype=torch.float64)
