@@ -42,7 +42,7 @@ SHOWN_EIGENVALUES = 3
 @click.option("--snapshots", type=click.IntRange(1), default=3, show_default=True, help="Points of each trajectory.")
 @click.option("--max-index", type=click.IntRange(1), default=3, show_default=True, help="Largest index to search for.")
 @click.option("--epsilon", type=float, default=0.05, show_default=True, help="Relative size of the perturbations.")
-@click.option("--tries", type=click.IntRange(0), default=2, show_default=True, help="Starts next to each saddle line.")
+@click.option("--tries", type=click.IntRange(0), default=4, show_default=True, help="Starts next to each saddle line.")
 @click.option("--minima", type=click.IntRange(0), default=12, show_default=True, help="Minima to search between.")
 @click.option("--bands", type=click.IntRange(0), default=12, show_default=True, help="Elastic bands between them.")
 @click.option("--iterations", type=click.IntRange(1), default=150, show_default=True, help="Of a search at most.")

@@ -30,7 +30,7 @@ from critpoints.symmetry.reduction import merge_duplicates
 from critpoints.verdict import Kind, Verdict
 
 NOTHING = 1e-6  # an output weight up to this, relative to 1 + the largest, is none
-ISOLATED, SPLIT, SILENT = "isolated", "split", "zero output"
+ISOLATED, SPLIT, SILENT, OTHER = "isolated", "split", "zero output", "not isolated"
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,12 @@ class CriticalEntry:
     """One distinct critical point, or one continuum of them.
 
     Attributes:
-        origin: ``isolated``; ``split``: on a saddle line; ``zero output``: with neurons of output weight zero.
+        origin: ``isolated``; ``split``: on a saddle line; ``zero output``: with neurons of output weight zero;
+            ``not isolated``: another singular point, as a pair w, -w beside a constant neuron makes them.
         verdict: on the representative.
         small: (P',), the narrower student that a point of a continuum comes from; None for an isolated one.
         copies: how many neurons each neuron of ``small`` stands for; empty for an isolated one.
-        silent: neurons with output weight zero.
+        silent: neurons of the representative with output weight zero.
         count: searches that ended there.
         rows: which.
         certificate: of the representative; for ``zero output`` of the narrower student.
@@ -53,7 +54,7 @@ class CriticalEntry:
     verdict: Verdict
     small: Tensor | None
     copies: tuple[int, ...]
-    silent: int
+    silent: tuple[int, ...]
     count: int
     rows: tuple[int, ...]
     certificate: Certificate | None = None
@@ -66,8 +67,9 @@ class CriticalEntry:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        parts = {name: getattr(self, name) for name in ("origin", "copies", "silent", "count", "proof")}
-        parts |= {"rows": list(self.rows), "copies": list(self.copies), "verdict": self.verdict.to_dict()}
+        parts = {name: getattr(self, name) for name in ("origin", "count", "proof")}
+        parts |= {name: list(getattr(self, name)) for name in ("copies", "silent", "rows")}
+        parts["verdict"] = self.verdict.to_dict()
         parts["small"] = None if self.small is None else self.small.tolist()
         return parts | {"certificate": None if self.certificate is None else self.certificate.checksum}
 
@@ -207,26 +209,36 @@ def _entry(
     problem: TwoLayerObjective, verdict: Verdict, origin: Origin, rows: tuple[int, ...], prover: Prover | None
 ) -> CriticalEntry:
     alone = not origin.silent and max(origin.copies) == 1
-    name = SILENT if origin.silent else ISOLATED if alone else SPLIT
+    name = SILENT if origin.silent else SPLIT if not alone else ISOLATED if not verdict.nullity else OTHER
     if origin.silent and verdict.kind is Kind.STRICT_SADDLE and isinstance(problem, TeacherStudent):
         verdict = replace(verdict, level=problem.teacher_width - len(origin.copies))
     small, copies = (None, ()) if alone else (origin.small, origin.copies)
-    entry = CriticalEntry(name, verdict, small, copies, len(origin.silent), len(rows), rows)
+    entry = CriticalEntry(name, verdict, small, copies, origin.silent, len(rows), rows)
     return entry if prover is None else certified(problem, entry, prover)
 
 
 def certified(problem: TwoLayerObjective, entry: CriticalEntry, prover: Prover) -> CriticalEntry:
-    """The entry with a certificate, or with the reason why there is none."""
+    """The entry with a certificate, or with the reason why there is none.
+
+    A point with silent neurons that cannot be proven is undecided: next to the end of a saddle line, where such a
+    neuron has the weights of another one, its curvature fades, and float64 does not tell the two apart.
+    """
     try:
         if entry.origin != SILENT:
             certificate = prover.certify(entry.verdict)
             return replace(entry, certificate=certificate, proof="certificate")
         assert entry.small is not None
-        if max(entry.copies) > 1 or entry.silent > 1:
-            raise NotCertified("several neurons without output weight, or split ones beside them, are not covered")
+        if max(entry.copies) > 1:
+            raise NotCertified("split neurons beside some without output weight are not covered")
         certificate = prover.certify(classify(problem, entry.small)[0])
-        total = prove_zero_output(prover, entry.small, entry.verdict)
+        total = prove_zero_output(prover, entry.small, entry.verdict, entry.silent)
+        if total.negative != entry.verdict.index:
+            raise NotCertified(f"the index is proven to be {total.negative}, not {entry.verdict.index}")
         proof = f"narrower student by certificate; inertia {total.negative}-{total.zero}-{total.positive} in balls"
         return replace(entry, certificate=certificate, proof=proof)
     except NotCertified as error:
-        return replace(entry, proof=f"not proven: {error}")
+        verdict = entry.verdict
+        if entry.origin == SILENT and entry.is_saddle:
+            evidence = replace(verdict.evidence, reason=f"neurons without output weight, not proven: {error}")
+            verdict = replace(verdict, kind=Kind.UNDECIDED, level=None, evidence=evidence)
+        return replace(entry, verdict=verdict, proof=f"not proven: {error}")

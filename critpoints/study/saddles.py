@@ -47,7 +47,7 @@ class SearchPlan:
         steps, snapshots: of Adam, and points taken of each trajectory.
         max_index: targets are any index and 1 .. max_index.
         epsilon: of the perturbations, relative to the length of a point.
-        tries: starts next to each predicted part of a saddle line.
+        tries: starts next to each predicted part of a saddle line, each closer by half than the one before.
         minima: distinct minima, the lowest, between which midpoints are taken.
         bands: nudged elastic bands, between the closest pairs of these.
         max_iterations: of a search.
@@ -60,7 +60,7 @@ class SearchPlan:
     snapshots: int = 3
     max_index: int = 3
     epsilon: float = 0.05
-    tries: int = 2
+    tries: int = 4
     minima: int = 12
     bands: int = 12
     max_iterations: int = 150
@@ -147,7 +147,8 @@ def _line_starts(plan: SearchPlan, block: Sequence[PredictedSaddles], first: int
     points = torch.stack([each.point for each in block])
     target = torch.tensor([each.inertia.negative for each in block])
     numbers = range(first, first + len(block))
-    parts = [perturb(points, plan.epsilon, numbers, attempt) for attempt in range(plan.tries)]
+    # every further try starts closer: some of these saddles attract searches from nearby alone
+    parts = [perturb(points, plan.epsilon * 0.5**attempt, numbers, attempt) for attempt in range(plan.tries)]
     return Starts(torch.cat(parts), target.repeat(plan.tries), LINE)
 
 
