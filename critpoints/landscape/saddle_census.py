@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from critpoints.symmetry.reduction import merge_duplicates
 from critpoints.verdict import Kind, Verdict
 
 NOTHING = 1e-6  # an output weight up to this, relative to 1 + the largest, is none
+T = TypeVar("T")
 ISOLATED, SPLIT, SILENT, OTHER = "isolated", "split", "zero output", "not isolated"
 
 
@@ -43,6 +44,7 @@ class CriticalEntry:
         verdict: on the representative.
         small: (P',), the narrower student that a point of a continuum comes from; None for an isolated one.
         copies: how many neurons each neuron of ``small`` stands for; empty for an isolated one.
+        negative: how many of these carry a share of the opposite sign.
         silent: neurons of the representative with output weight zero.
         count: searches that ended there.
         rows: which.
@@ -54,6 +56,7 @@ class CriticalEntry:
     verdict: Verdict
     small: Tensor | None
     copies: tuple[int, ...]
+    negative: tuple[int, ...]
     silent: tuple[int, ...]
     count: int
     rows: tuple[int, ...]
@@ -68,7 +71,7 @@ class CriticalEntry:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         parts = {name: getattr(self, name) for name in ("origin", "count", "proof")}
-        parts |= {name: list(getattr(self, name)) for name in ("copies", "silent", "rows")}
+        parts |= {name: list(getattr(self, name)) for name in ("copies", "negative", "silent", "rows")}
         parts["verdict"] = self.verdict.to_dict()
         parts["small"] = None if self.small is None else self.small.tolist()
         return parts | {"certificate": None if self.certificate is None else self.certificate.checksum}
@@ -104,6 +107,7 @@ class Origin:
 
     small: Tensor
     copies: tuple[int, ...]
+    negative: tuple[int, ...]
     silent: tuple[int, ...]
     worst_share: float
 
@@ -123,8 +127,10 @@ def trace_origin(problem: TwoLayerObjective, theta: Tensor) -> Origin | None:
         if reduction is None:
             return None
         shares = [abs(share) for each in reduction.shares for share in each]
-        return Origin(reduction.theta, tuple(len(group) for group in reduction.groups), silent, min(shares))
-    return Origin(rest, (1,) * int(heard.sum()), silent, 1.0)
+        negative = tuple(sum(share < 0 for share in each) for each in reduction.shares)
+        return Origin(reduction.theta, tuple(map(len, reduction.groups)), negative, silent, min(shares))
+    count = int(heard.sum())
+    return Origin(rest, (1,) * count, (0,) * count, silent, 1.0)
 
 
 def _closest(w: Tensor, problem: TwoLayerObjective) -> float:
@@ -190,19 +196,19 @@ def _group(problem: TwoLayerObjective, found: FoundPoints, origins: dict[int, Or
         keyed: dict[tuple[Any, ...], list[int]] = {}
         for orbit in group_orbits(problem, torch.stack(points), list(range(len(rows)))):
             for i in orbit:
-                copies = carried(problem, points[i], points[orbit[0]], origins[rows[i]].copies)
-                keyed.setdefault((orbit[0], copies, int(found.index[rows[i]])), []).append(rows[i])
+                origin = origins[rows[i]]
+                neurons = tuple(zip(origin.copies, origin.negative, strict=True))
+                moved_to = carried(problem, points[i], points[orbit[0]], neurons)
+                keyed.setdefault((orbit[0], moved_to, int(found.index[rows[i]])), []).append(rows[i])
         groups += keyed.values()
     return groups
 
 
-def carried(problem: TwoLayerObjective, point: Tensor, centre: Tensor, copies: Sequence[int]) -> tuple[int, ...]:
-    """``copies`` of the neurons of ``point``, in the order of the neurons of ``centre``, a point of one orbit."""
-    if len(set(copies)) == 1:
-        return tuple(copies)
+def carried(problem: TwoLayerObjective, point: Tensor, centre: Tensor, neurons: Sequence[T]) -> tuple[T, ...]:
+    """What belongs to the neurons of ``point``, in the order of the neurons of ``centre``, a point of one orbit."""
     images = (point, -point) if is_odd(problem) else (point,)
     nearest = min((align(problem, image, centre) for image in images), key=lambda alignment: alignment.distance)
-    return tuple(copies[k] for k in nearest.element.permutation)
+    return tuple(neurons[k] for k in nearest.element.permutation)
 
 
 def _entry(
@@ -212,8 +218,8 @@ def _entry(
     name = SILENT if origin.silent else SPLIT if not alone else ISOLATED if not verdict.nullity else OTHER
     if origin.silent and verdict.kind is Kind.STRICT_SADDLE and isinstance(problem, TeacherStudent):
         verdict = replace(verdict, level=problem.teacher_width - len(origin.copies))
-    small, copies = (None, ()) if alone else (origin.small, origin.copies)
-    entry = CriticalEntry(name, verdict, small, copies, origin.silent, len(rows), rows)
+    small, copies, negative = (None, (), ()) if alone else (origin.small, origin.copies, origin.negative)
+    entry = CriticalEntry(name, verdict, small, copies, negative, origin.silent, len(rows), rows)
     return entry if prover is None else certified(problem, entry, prover)
 
 

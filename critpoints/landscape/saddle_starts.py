@@ -83,8 +83,9 @@ def find_predicted(
             assert entry.small is not None
             images = (entry.small, -entry.small) if is_odd(problem) else (entry.small,)
             if any(same_orbit(problem, image, each.small, SAME) for image in images):
-                copies = carried(problem, entry.small, each.small, entry.copies)
-                if copies[each.neuron] == 2:
+                neurons = tuple(zip(entry.copies, entry.negative, strict=True))
+                split_in_two = (2, sum(share < 0 for share in each.shares))
+                if carried(problem, entry.small, each.small, neurons)[each.neuron] == split_in_two:
                     number = i
                     break
         numbers.append(number)
