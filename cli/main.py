@@ -30,6 +30,7 @@ from .saddles import saddles
 from .safran_shamir import safran_shamir
 from .show import show
 from .spectrum import spectrum
+from .study import study
 from .verify import verify
 
 
@@ -45,6 +46,7 @@ def cli() -> None:
 
 COMMANDS = (
     classify,
+    study,
     show,
     census,
     certify,

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from critpoints.errors import ForeignFile, StoreError
-from critpoints.study.records import META, TABLES
+from critpoints.study.records import ATTEMPTS, CERTIFICATES, META, TABLES, Table
 from critpoints.study.spec import StudySpec
 
 APPLICATION_ID = 0x43525054  # "CRPT", bytes 68 to 71 of the file
-SCHEMA_VERSION = 1  # the user_version of the file
+SCHEMA_VERSION = 2  # the user_version of the file
 _MAGIC = b"SQLite format 3\0"
 # The write-ahead log needs memory shared between processes, which these do not have.
 _NETWORK_FILE_SYSTEMS = {
@@ -94,6 +94,25 @@ def write_schema(connection: sqlite3.Connection, spec: StudySpec) -> None:
     for table in TABLES:
         connection.execute(table.create)
     connection.execute(META.insert, META.encode({"key": "spec", "value": spec.to_json()}))
+    connection.execute("COMMIT")
+
+
+def has_table(connection: sqlite3.Connection, table: Table) -> bool:
+    """Whether the file has this table; an older schema may not."""
+    query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return bool(connection.execute(query, (table.name,)).fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Brings a study of an older schema to this one, in one transaction; no row is rewritten."""
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < 2:  # certificates came with the first of them, attempts not at all
+        for table in (CERTIFICATES, ATTEMPTS):
+            if not has_table(connection, table):
+                connection.execute(table.create)
+    if version < SCHEMA_VERSION:
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     connection.execute("COMMIT")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,19 +101,30 @@ class Table:
         """The checksum of a row, over what ``encode`` returns for it."""
         return self._digest(self.encode(row)[:-1])
 
+    def is_intact(self, stored: Sequence[Value]) -> bool:
+        """Whether the checksum, which comes last, fits the columns before it."""
+        return stored[-1] == self._digest(list(stored[:-1]))
+
+    def name_of(self, values: Iterable[Value]) -> str:
+        """How a row is called in messages: the columns of its key with their values."""
+        return ", ".join(f"{name} {value!r}" for name, value in zip(self.keys, values, strict=False))
+
     def decode(self, stored: list[Value], where: str) -> Row:
         """The row behind stored columns.
 
         Raises:
             StoreError: the checksum does not fit: the row is damaged.
         """
-        *values, checksum = stored
-        if checksum != self._digest(values):
-            key = ", ".join(f"{name} {value!r}" for name, value in zip(self.keys, values, strict=False))
+        if not self.is_intact(stored):
             raise StoreError(
-                f"{where}: the row of {self.name} with {key} is damaged (its checksum does not fit); "
-                "restore the file from a copy, or compute the study again in a new one"
+                f"{where}: the row of {self.name} with {self.name_of(stored)} is damaged (its checksum does not fit); "
+                "critpoints study salvage saves the others in a new file, where classify computes it again"
             )
+        return self.unpack(stored)
+
+    def unpack(self, stored: Sequence[Value]) -> Row:
+        """The row behind stored columns whose checksum has been compared."""
+        values = stored[:-1]
         return {
             column: _from_column(kind, value)
             for (column, kind), value in zip(self.columns.items(), values, strict=True)
@@ -179,7 +190,7 @@ VERDICTS = Table(
     },
     3,
 )
-CERTIFICATES = Table(  # made when it is first written to: studies of before have none
+CERTIFICATES = Table(
     "certificates",
     {
         "width": "INTEGER",
@@ -196,7 +207,22 @@ CERTIFICATES = Table(  # made when it is first written to: studies of before hav
     },
     5,
 )
-TABLES = (META, REQUESTS, UNITS, POINTS, VERDICTS)
+ATTEMPTS = Table(  # what became of a unit each time that it was computed, and when
+    "attempts",
+    {
+        "id": "INTEGER",
+        "width": "INTEGER",
+        "block": "INTEGER",
+        "seeds": "TEXT",
+        "outcome": "TEXT",
+        "reason": "TEXT",
+        "worker": "TEXT",
+        "finished": "REAL",
+        "seconds": "REAL",
+    },
+    1,
+)
+TABLES = (META, REQUESTS, UNITS, POINTS, VERDICTS, CERTIFICATES, ATTEMPTS)
 
 
 def plain(value: Any) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from time import perf_counter
 
 import torch
@@ -23,6 +22,7 @@ from critpoints.study.problems import resolve_problem
 from critpoints.study.records import Row, to_json
 from critpoints.study.spec import CLASSIFIER_VERSION, StudySpec
 from critpoints.study.store import Store
+from critpoints.study.units import Unit, split_into_units
 from critpoints.verdict import Verdicts
 
 # Seeds a unit: little is lost when a run is ended, and a batch is large enough to be fast.
@@ -32,25 +32,6 @@ _REFINEMENT_SHARE = 0.15
 _POLISHING_SHARE = 0.05
 
 Callback = Callable[[float, int, str], None]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Seeds of one width that are computed and stored together, all in one block of consecutive seeds."""
-
-    width: int
-    block: int
-    seeds: tuple[int, ...]
-
-
-def split_into_units(width: int, seeds: Iterable[int], size: int) -> list[Unit]:
-    """Units whose blocks of ``size`` seeds begin at multiples of it, whatever range of seeds is asked for.
-
-    >>> [len(unit.seeds) for unit in split_into_units(5, range(30, 120), 50)]
-    [20, 50, 20]
-    """
-    blocks = groupby(sorted(seeds), key=lambda seed: seed // size)
-    return [Unit(width, block, tuple(members)) for block, members in blocks]
 
 
 def run_study(

@@ -11,12 +11,23 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import time
 from types import TracebackType
 
 from critpoints.errors import SpecMismatch, StoreError
-from critpoints.study.database import check_header, connect, errors, is_empty, on_network, write_schema
-from critpoints.study.records import CERTIFICATES, META, POINTS, REQUESTS, UNITS, VERDICTS, Row, Table
+from critpoints.study.database import (
+    check_header,
+    connect,
+    errors,
+    has_table,
+    is_empty,
+    migrate,
+    on_network,
+    write_schema,
+)
+from critpoints.study.records import ATTEMPTS, CERTIFICATES, META, POINTS, REQUESTS, UNITS, VERDICTS, Row, Table
 from critpoints.study.spec import StudySpec
+from critpoints.study.units import Unit, to_ranges
 
 _LATEST = "SELECT max(classifier_version) FROM verdicts AS v WHERE v.width = points.width AND v.seed = points.seed"
 _JOINED = (
@@ -24,6 +35,9 @@ _JOINED = (
     f" AND verdicts.seed = points.seed AND verdicts.classifier_version = ({_LATEST})"
     " WHERE points.width = ? ORDER BY points.seed"
 )
+
+# outcomes of an attempt at a unit
+STORED, RETRIED, FAILED = "stored", "tried again", "failed"
 
 
 class Store:
@@ -62,6 +76,7 @@ class Store:
                         f"{path} is a study with another specification: in it {'; '.join(differences)}; "
                         "ask for the same, or give another file"
                     )
+                migrate(connection)
                 connection.execute(f"PRAGMA journal_mode={'DELETE' if on_network(path) else 'WAL'}")
                 connection.execute("PRAGMA synchronous=FULL")
         except BaseException:
@@ -80,8 +95,10 @@ class Store:
         path = Path(path)
         if not check_header(path):
             raise StoreError(f"{path}: there is no study here; make one with critpoints classify --out {path}")
+        # whoever left a rollback journal was ended while it wrote: only a connection that may write undoes that
+        interrupted = path.with_name(f"{path.name}-journal").exists()
         with errors(path):
-            connection = connect(path, "ro")
+            connection = connect(path, "rw" if interrupted else "ro")
             try:
                 if is_empty(connection, path):
                     raise StoreError(f"{path} is an empty database; make the study again with critpoints classify")
@@ -107,7 +124,7 @@ class Store:
         (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise StoreError(
-                f"{path} is damaged ({verdict}); restore it from a copy, or compute it again in a new file"
+                f"{path} is damaged ({verdict}); critpoints study check lists what, study salvage saves the rest"
             )
         rows = connection.execute(f"SELECT {META.quoted} FROM meta").fetchall()
         meta = {row["key"]: row["value"] for row in (META.decode(list(each), str(path)) for each in rows)}
@@ -152,22 +169,51 @@ class Store:
         with self._transaction() as connection:
             connection.execute(REQUESTS.insert.replace("INSERT", "INSERT OR IGNORE"), REQUESTS.encode(row))
 
-    def commit(self, unit: Row, points: Iterable[Row], verdicts: Iterable[Row]) -> None:
+    def commit(self, unit: Row, points: Iterable[Row], verdicts: Iterable[Row], worker: str = "") -> None:
         """Stores a unit with its points and verdicts, in one transaction.
 
         Args:
             unit: the columns of ``UNITS`` without id and the two counts.
+            worker: who computed it.
 
         Raises:
             StoreError: one of them is there already, or they cannot be written.
         """
         points, verdicts = list(points), list(verdicts)
+        seeds = tuple(row["seed"] for row in points or verdicts)
         with self._transaction() as connection:
-            (last,) = connection.execute("SELECT max(id) FROM units").fetchone()
-            identity = {"id": (last or 0) + 1, "points": len(points), "verdicts": len(verdicts)}
+            identity = {"id": self._next(UNITS), "points": len(points), "verdicts": len(verdicts)}
             connection.execute(UNITS.insert, UNITS.encode({**unit, **identity}))
             connection.executemany(POINTS.insert, [POINTS.encode({**row, "unit": identity["id"]}) for row in points])
             connection.executemany(VERDICTS.insert, [VERDICTS.encode(row) for row in verdicts])
+            self._note(Unit(unit["width"], unit["block"], seeds), STORED, None, worker, unit["seconds"])
+
+    def note(self, unit: Unit, outcome: str, reason: str, worker: str, seconds: float) -> None:
+        """Stores that a unit could not be computed.
+
+        Args:
+            outcome: ``RETRIED`` or ``FAILED``.
+        """
+        with self._transaction():
+            self._note(unit, outcome, reason, worker, seconds)
+
+    def _note(self, unit: Unit, outcome: str, reason: str | None, worker: str, seconds: float) -> None:
+        row = {
+            "id": self._next(ATTEMPTS),
+            "width": unit.width,
+            "block": unit.block,
+            "seeds": to_ranges(unit.seeds),
+            "outcome": outcome,
+            "reason": reason,
+            "worker": worker,
+            "finished": time(),
+            "seconds": seconds,
+        }
+        self._connection.execute(ATTEMPTS.insert, ATTEMPTS.encode(row))
+
+    def _next(self, table: Table) -> int:
+        (last,) = self._connection.execute(f"SELECT max(id) FROM {table.name}").fetchone()
+        return (last or 0) + 1
 
     def widths(self) -> list[int]:
         """The widths that have points or are wanted, in ascending order."""
@@ -213,7 +259,7 @@ class Store:
         Raises:
             StoreError: a row is damaged.
         """
-        return list(self._rows(CERTIFICATES, width)) if self._has_certificates() else []
+        return list(self.rows(CERTIFICATES, width))
 
     def attach(self, rows: Iterable[Row]) -> None:
         """Stores certificates, ties and refusals, columns as in ``CERTIFICATES``, in one transaction.
@@ -222,41 +268,49 @@ class Store:
             StoreError: one of them is there already, or they cannot be written.
         """
         with self._transaction() as connection:
-            if not self._has_certificates():
-                connection.execute(CERTIFICATES.create)
             connection.executemany(CERTIFICATES.insert, [CERTIFICATES.encode(row) for row in rows])
-
-    def _has_certificates(self) -> bool:
-        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
-        with errors(self.path):
-            (count,) = self._connection.execute(query, (CERTIFICATES.name,)).fetchone()
-        return bool(count)
 
     def trained(self, width: int, seeds: Collection[int]) -> list[Row]:
         """The points alone, without verdicts, by seed."""
-        return [row for row in self._rows(POINTS, width) if row["seed"] in seeds]
+        return [row for row in self.rows(POINTS, width) if row["seed"] in seeds]
 
     def units(self) -> list[Row]:
         """What was computed when, in the order of the commits."""
-        return list(self._rows(UNITS))
+        return list(self.rows(UNITS))
 
     def requests(self) -> list[tuple[int, range]]:
         """The widths and seeds that were asked for."""
         return [
-            (row["width"], range(row["first_seed"], row["first_seed"] + row["seeds"])) for row in self._rows(REQUESTS)
+            (row["width"], range(row["first_seed"], row["first_seed"] + row["seeds"])) for row in self.rows(REQUESTS)
         ]
 
-    def _rows(self, table: Table, width: int | None = None) -> Iterator[Row]:
+    def attempts(self) -> list[Row]:
+        """What became of the units each time that they were computed, in that order."""
+        return list(self.rows(ATTEMPTS))
+
+    def count(self, width: int) -> int:
+        """How many points there are of a width."""
+        with errors(self.path):
+            (count,) = self._connection.execute("SELECT count(*) FROM points WHERE width = ?", (width,)).fetchone()
+        return count
+
+    def rows(self, table: Table, width: int | None = None) -> Iterator[Row]:
+        """The rows of a table by key, none where an older schema does not have it.
+
+        Raises:
+            StoreError: a row is damaged.
+        """
         condition, values = ("", ()) if width is None else (" WHERE width = ?", (width,))
         query = f"SELECT {table.quoted} FROM {table.name}{condition} ORDER BY {', '.join(table.keys)}"
         with errors(self.path):
-            for row in self._connection.execute(query, values):
-                yield table.decode(list(row), str(self.path))
+            if has_table(self._connection, table):
+                for row in self._connection.execute(query, values):
+                    yield table.decode(list(row), str(self.path))
 
     def content_hash(self) -> str:
         """SHA-256 over the specification and all points and verdicts, whenever and in whatever units they were made."""
         digest = hashlib.sha256(self.spec.to_json().encode())
         for table in (POINTS, VERDICTS):
-            for row in self._rows(table):
+            for row in self.rows(table):
                 digest.update(table.checksum({**row, "unit": 0}))
         return digest.hexdigest()

@@ -117,7 +117,7 @@ FOREIGN = {
     "the start of a database": lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(10)),
     "a database": sqlite_file,
     "a database of another program": lambda path: sqlite_file(path, 0x0F055112),
-    "a newer study": lambda path: sqlite_file(path, 0x43525054, 2),
+    "a newer study": lambda path: sqlite_file(path, 0x43525054, 99),
 }
 
 
