@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
+from .exit_codes import ExitCode
 from .interruption import Interrupted
-from .output import say
+from .output import say, say_failures
 
 if TYPE_CHECKING:
     from critpoints.study.spec import StudySpec
@@ -54,7 +55,7 @@ def classify(
     figures: Path | None,
     as_json: bool,
     **choices: Any,
-) -> None:
+) -> ExitCode:
     """Train students of the given widths, refine them to critical points and say what each one is.
 
     Everything is stored in one SQLite file. The same command again resumes an unfinished study and reports a
@@ -80,7 +81,7 @@ def classify(
         say(f"study {path if path.is_absolute() else f'./{path}'}")
         try:
             with Progress(quiet=quiet) as progress:
-                run_study(
+                failures = run_study(
                     store, widths, wanted, problem=prepared.problem, initial=prepared.initial, callback=progress.update
                 )
         except Interrupted:
@@ -93,6 +94,7 @@ def classify(
         print_report(
             store, as_json=as_json, seconds=progress.seconds, widths=widths, seeds=wanted, problem=prepared.problem
         )
+    return say_failures(failures)
 
 
 def _specification(*, steps: int | None, lr: float | None, activation: str | None, **choices: Any) -> StudySpec:

@@ -6,7 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from critpoints.study.scheduling import Failure
 
 SCHEMA = 1  # of every JSON document
 _NARROW = 110  # columns of a table that is not printed on a terminal
@@ -15,6 +20,15 @@ _NARROW = 110  # columns of a table that is not printed on a terminal
 def say(text: str) -> None:
     """One line for the reader, on standard error."""
     print(f"critpoints: {text}", file=sys.stderr, flush=True)
+
+
+def say_failures(failures: Sequence[Failure]) -> ExitCode:
+    """One line for each unit that could not be computed; the exit code that this means."""
+    for failure in failures:
+        say(f"{failure.unit} failed: {' '.join(failure.reason.split())}")
+    if failures:
+        say("the same command tries these again")
+    return ExitCode.INCOMPLETE if failures else ExitCode.DONE
 
 
 def print_json(document: Mapping[str, Any]) -> None:

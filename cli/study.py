@@ -9,6 +9,7 @@ import click
 from . import options
 from .exit_codes import ExitCode
 from .output import print_json, say
+from .study_run import run, status
 
 _MOST = 50  # damages that are listed; --json lists all
 
@@ -25,7 +26,11 @@ new_file = click.option(
 
 @click.group(short_help="Run grids of studies; check, salvage, merge, compact.")
 def study() -> None:
-    """Studies that run for long, and the care of their files."""
+    """Run grids of studies, watch them, and take care of their files."""
+
+
+study.add_command(run)
+study.add_command(status)
 
 
 @study.command(short_help="Check every row of a study.")
@@ -77,3 +82,35 @@ def salvage(study: Path, out: Path, like: Path | None, as_json: bool) -> None:
         print(f"saved {saved.points} points and {saved.certificates} certificates in {out}")
         if saved.incomplete:
             print(f"left behind {saved.incomplete} rows whose other half is lost")
+
+
+@study.command(short_help="Make several studies of one specification one.")
+@click.argument("studies", metavar="STUDY.db...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@new_file
+@click.option("--keep-first", is_flag=True, help="Where two studies differ in a row, take that of the first.")
+@options.as_json
+def merge(studies: tuple[Path, ...], out: Path, keep_first: bool, as_json: bool) -> None:
+    """Write the rows of several studies of one specification to a new one; the old ones stay as they are."""
+    from critpoints.study.merging import merge_studies
+
+    merged = merge_studies(studies, out, keep_first=keep_first)
+    if as_json:
+        print_json({"study": str(out), **merged.to_dict()})
+    else:
+        print(f"merged {merged.points} points of {len(studies)} studies in {out}; {merged.repeated} were in several")
+        if merged.different:
+            print(f"{merged.different} rows differed: those of the study named first were kept")
+
+
+@study.command(short_help="Make the file of a study small.")
+@options.study
+@options.as_json
+def compact(study: Path, as_json: bool) -> None:
+    """Check a study and write its file anew without unused pages; a crash meanwhile leaves it as it was."""
+    from critpoints.study.merging import compact_study
+
+    found = compact_study(study)
+    if as_json:
+        print_json({"study": str(study), **found.to_dict()})
+    else:
+        print(f"{found.before / 1e6:.2f} MB before, {found.after / 1e6:.2f} MB after")

@@ -218,7 +218,7 @@ def lost_rows(contents: Contents) -> Iterator[Damage]:
         for number in range(1, max(map(int, ids), default=0) + 1):
             if (number,) not in intact[table.name]:
                 yield Damage(table.name, (number,), "lost")
-    expected = {
+    expected: set[Key] = {
         (row["width"], seed) for row in attempts if row["outcome"] == STORED for seed in from_ranges(row["seeds"])
     }
     expected.update(key[:2] for name in (VERDICTS.name, CERTIFICATES.name) for key in intact[name])

@@ -105,14 +105,13 @@ def has_table(connection: sqlite3.Connection, table: Table) -> bool:
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Brings a study of an older schema to this one, in one transaction; no row is rewritten."""
+    if connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,):
+        return
     connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version < 2:  # certificates came with the first of them, attempts not at all
-        for table in (CERTIFICATES, ATTEMPTS):
-            if not has_table(connection, table):
-                connection.execute(table.create)
-    if version < SCHEMA_VERSION:
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    for table in (CERTIFICATES, ATTEMPTS):  # the first schema had certificates from the first of them on
+        if not has_table(connection, table):
+            connection.execute(table.create)
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     connection.execute("COMMIT")
 
 

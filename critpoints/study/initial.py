@@ -14,6 +14,7 @@ from torch import Tensor
 from critpoints.errors import InvalidArgument, InvalidData
 from critpoints.objectives.base import Objective
 from critpoints.objectives.two_layer import TwoLayerObjective
+from critpoints.study.units import Unit
 
 
 def n_parameters(problem: Objective, width: int) -> int:
@@ -26,18 +27,25 @@ class Initial:
     """Where the rows of a study start: row i of the students of a width belongs to seed i.
 
     Attributes:
-        students: (S, P) float64 by width, from a file; None where ``problem.init`` makes them.
+        students: (S, P) float64 by width, from a file, or the rows by seed; None where ``problem.init`` makes them.
         checksum: of the file's arrays; None without a file.
     """
 
-    students: Mapping[int, np.ndarray] | None = None
+    students: Mapping[int, np.ndarray | Mapping[int, np.ndarray]] | None = None
     checksum: str | None = None
+
+    def of(self, unit: Unit) -> Initial:
+        """As much of it as one unit needs, for a worker that has no such file."""
+        if self.students is None:
+            return self
+        students = self.students[unit.width]
+        return Initial({unit.width: {seed: students[seed] for seed in unit.seeds}}, self.checksum)
 
     def rows(self, problem: Objective, width: int, seeds: Iterable[int], scheme: str) -> Tensor:
         """The initial students of these seeds, (S, P)."""
         seeds = list(seeds)
         if self.students is not None:
-            return problem.validate(torch.from_numpy(self.students[width][seeds]))
+            return problem.validate(torch.from_numpy(np.stack([self.students[width][seed] for seed in seeds])))
         return problem.init(width, seeds, scheme)  # type: ignore[attr-defined]
 
 

@@ -21,9 +21,10 @@ from critpoints.kernels.devices import resolve_device
 from critpoints.matrix_free import needs_products
 from critpoints.objectives.base import Objective
 from critpoints.objectives.module import ModuleObjective
-from critpoints.objectives.teacher_student import INIT_SCHEMES, TeacherStudent
+from critpoints.objectives.teacher_student import INIT_SCHEMES
 from critpoints.study.initial import Initial, load_initial, n_parameters
 from critpoints.study.spec import GRID, StudySpec
+from critpoints.study.teachers import files_checksum, teacher_student
 from critpoints.testing import ObjectiveCheckFailed, check_objective
 
 
@@ -43,7 +44,7 @@ def resolve_problem(spec: StudySpec, device: str | None = None) -> Objective:
     require(spec.scheme in INIT_SCHEMES, f"scheme must be one of {', '.join(INIT_SCHEMES)}, got {spec.scheme!r}")
     dtype = getattr(torch, spec.dtype)
     if spec.problem == GRID:
-        return TeacherStudent.grid(spec.activation or "sigmoid", dtype=dtype, device=place)
+        return teacher_student(spec, place)
     function, code = load_function(spec.problem)
     require(
         spec.code in (None, code),
@@ -158,7 +159,10 @@ def prepare(
     widths = list(widths)
     if spec.problem != GRID:
         require(spec.activation is None, f"activation belongs to the problem {GRID}; {spec.problem} brings its own")
+        require(spec.teacher is spec.data is None, f"teacher and data belong to {GRID}; {spec.problem} brings its own")
         spec = replace(spec, code=load_function(spec.problem)[1])
+    else:
+        spec = replace(spec, code=files_checksum(spec))
     problem = resolve_problem(spec)
     for width in widths:
         require(n_parameters(problem, width) > 0, f"problem {spec.problem} must say how many parameters it has (dim)")

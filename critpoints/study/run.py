@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from time import perf_counter
 
 import torch
@@ -17,9 +21,12 @@ from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.refinement import Refinement, refine
 from critpoints.solvers.training import Training, train
 from critpoints.study.environment import provenance
+from critpoints.study.executors import SerialExecutor
 from critpoints.study.initial import Initial
+from critpoints.study.memory import is_out_of_memory, release_memory
 from critpoints.study.problems import resolve_problem
 from critpoints.study.records import Row, to_json
+from critpoints.study.scheduling import Computed, Failure, compute_units
 from critpoints.study.spec import CLASSIFIER_VERSION, StudySpec
 from critpoints.study.store import Store
 from critpoints.study.units import Unit, split_into_units
@@ -41,18 +48,23 @@ def run_study(
     *,
     problem: Objective | None = None,
     initial: Initial | None = None,
+    executor: Executor | None = None,
     callback: Callback | None = None,
-) -> None:
+) -> list[Failure]:
     """Computes and stores what the study does not have yet of these widths and seeds.
 
     The row of a seed depends on the specification, the width and the seed alone, so a study that was interrupted or
-    extended equals one that was computed at once.
+    extended, or computed by many workers, equals one that was computed at once.
 
     Args:
         store: open for writing; its specification says what to compute.
         problem, initial: the objective and the initial students, where the caller has them already.
-        callback: callback(rows done, rows wanted, what is being done); the first is fractional within a unit. An
-            exception in it drops the current unit and leaves the study as it was before it.
+        executor: where to compute, a ``ProcessExecutor`` or a ``DaskExecutor``; by default in this process.
+        callback: callback(rows done, rows wanted, what is being done); the first may be fractional within a unit. An
+            exception in it drops what is not stored and leaves the study as it was before that.
+
+    Returns:
+        The units that could not be computed, whose rows are missing; another run tries them again.
 
     Raises:
         InvalidArgument: no widths or no seeds.
@@ -68,16 +80,25 @@ def run_study(
     for width in widths:
         store.request(width, seeds)
     size = BLOCK_SIZES[store.spec.device]
-    for unit in [unit for width in widths for unit in split_into_units(width, missing[width], size)]:
-        report = _Report(callback, done, total, unit)
-        report("starting", 0.0)
-        started = perf_counter()
-        points, verdicts = compute_unit(store.spec, problem, unit, initial, report)
-        store.commit(_unit_row(unit, started), points, verdicts)
+    units = [unit for width in widths for unit in split_into_units(width, missing[width], size)]
+
+    def submit(unit: Unit) -> Future:
+        _Report(callback, done, total, unit)("starting", 0.0)
+        if executor is None:
+            report = _Report(callback, done, total, unit)
+            return here.submit(compute_rows, store.spec, problem, unit, initial, report)
+        return executor.submit(compute_elsewhere, store.spec, unit, initial.of(unit))
+
+    def stored(unit: Unit) -> None:
+        nonlocal done
         done += len(unit.seeds)
-        report("stored", 1.0)
+        _Report(callback, done, total, unit)("stored", 0.0)
+
+    here = SerialExecutor()
+    failures = compute_units(store, units, here if executor is None else executor, submit, stored)
     for width in widths:
         _judge_again(store, problem, width, seeds)
+    return failures
 
 
 @dataclass(frozen=True)
@@ -91,20 +112,56 @@ class _Report:
 
     def __call__(self, activity: str, share: float) -> None:
         if self.callback is not None:
-            message = f"width {self.unit.width}, seeds {self.unit.seeds[0]}-{self.unit.seeds[-1]}: {activity}"
-            self.callback(self.done + share * len(self.unit.seeds), self.total, message)
+            self.callback(self.done + share * len(self.unit.seeds), self.total, f"{self.unit}: {activity}")
 
     def stage(self, activity: str, start: float, share: float) -> Callable[[int, int], None]:
         return lambda done, total: self(activity, start + share * done / max(total, 1))
 
 
-def _unit_row(unit: Unit, started: float) -> Row:
-    return {
-        "width": unit.width,
-        "block": unit.block,
-        "environment": to_json(provenance(), sort_keys=True),
-        "seconds": perf_counter() - started,
-    }
+def compute_rows(
+    spec: StudySpec, problem: Objective, unit: Unit, initial: Initial, report: _Report | None = None
+) -> Computed:
+    """The rows of a unit, with where and in what time they were computed.
+
+    Raises:
+        MemoryError: not even a single seed fits into the memory.
+    """
+    started = perf_counter()
+    points, verdicts = _compute_in_parts(spec, problem, unit, initial, report)
+    worker = f"{platform.node()}:{os.getpid()}"
+    return Computed(points, verdicts, _environment(), perf_counter() - started, worker)
+
+
+def compute_elsewhere(spec: StudySpec, unit: Unit, initial: Initial) -> Computed:
+    """``compute_rows`` for a worker, which has the specification alone."""
+    return compute_rows(spec, _problem(spec), unit, initial)
+
+
+@lru_cache(maxsize=4)
+def _problem(spec: StudySpec) -> Objective:
+    return resolve_problem(spec)
+
+
+@cache
+def _environment() -> str:
+    return to_json(provenance(), sort_keys=True)
+
+
+def _compute_in_parts(
+    spec: StudySpec, problem: Objective, unit: Unit, initial: Initial, report: _Report | None
+) -> tuple[list[Row], list[Row]]:
+    """A unit that does not fit into the memory in halves, and so on: a row does not depend on its batch."""
+    try:
+        return compute_unit(spec, problem, unit, initial, report)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(unit.seeds) == 1:
+            raise MemoryError(f"seed {unit.seeds[0]} of width {unit.width} alone does not fit: {error}") from error
+    # outside of the handler, which holds on to the frames of what failed and to the memory in them
+    release_memory()
+    parts = [_compute_in_parts(spec, problem, half, initial, report) for half in unit.halves()]
+    return [row for points, _ in parts for row in points], [row for _, verdicts in parts for row in verdicts]
 
 
 def compute_unit(
@@ -217,7 +274,8 @@ def _judge_again(store: Store, problem: Objective, width: int, seeds: range) -> 
         points = store.trained(width, unit.seeds)
         raw = raw_spectrum(problem, _stack(points, "trained_theta"))
         verdicts = classify(problem, _stack(points, "theta"), refinement=_as_refinement(points))
-        store.commit(_unit_row(unit, started), [], _verdict_rows(unit, raw, verdicts))
+        row = {"width": width, "block": unit.block, "environment": _environment(), "seconds": perf_counter() - started}
+        store.commit(row, [], _verdict_rows(unit, raw, verdicts))
 
 
 def _stack(points: list[Row], column: str) -> torch.Tensor:

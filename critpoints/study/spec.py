@@ -18,6 +18,7 @@ METHODS = ("adam", "gradient-flow")
 REFINEMENTS = ("newton", "slsqp")
 DEVICES = ("cpu", "cuda")
 DTYPES = ("float64", "float32")
+_LATER_FIELDS = ("teacher", "data")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class StudySpec:
         refine, gtol: of the refinement.
         device, dtype: of the computation.
         init: checksum of the initial students where they come from a file, else None.
-        code: checksum of the source file of a problem that is not ``grid``, else None.
+        code: checksum of the source file of a problem that is not ``grid``, or of the files of teacher and data;
+            None where there are none.
+        teacher, data: of the grid problem, names as in ``teachers.py``; None for those of the seed study.
         numerics_version: of the code that computes.
 
     Raises:
@@ -57,6 +60,8 @@ class StudySpec:
     dtype: str = "float64"
     init: str | None = None
     code: str | None = None
+    teacher: str | None = None
+    data: str | None = None
     numerics_version: int = NUMERICS_VERSION
 
     def __post_init__(self) -> None:
@@ -74,7 +79,11 @@ class StudySpec:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        values = asdict(self)
+        for name in _LATER_FIELDS:  # the hash of a study that was made before there were any stays what it was
+            if values[name] is None:
+                del values[name]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""

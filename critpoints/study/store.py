@@ -215,6 +215,11 @@ class Store:
         (last,) = self._connection.execute(f"SELECT max(id) FROM {table.name}").fetchone()
         return (last or 0) + 1
 
+    def vacuum(self) -> None:
+        """Writes the file anew without its unused pages, in one transaction of SQLite's own."""
+        with errors(self.path):
+            self._connection.execute("VACUUM")
+
     def widths(self) -> list[int]:
         """The widths that have points or are wanted, in ascending order."""
         query = "SELECT width FROM points UNION SELECT width FROM requests ORDER BY 1"

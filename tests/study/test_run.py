@@ -147,3 +147,64 @@ def test_rows_that_diverge_are_stored_as_such(tmp_path: Path) -> None:
 def test_initial_students_must_be_those_of_the_specification(tmp_path: Path) -> None:
     with Store.create(tmp_path / "study.db", QUICK) as store, pytest.raises(InvalidArgument, match="initial"):
         run_study(store, [2], range(4), initial=Initial({2: saddles()}, "of another file"))
+
+
+# --- out of memory
+
+
+MEMORY_ERRORS = [
+    MemoryError("Unable to allocate 8 TiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
+    RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+]
+
+
+def with_memory_for(most: int, error: Exception, sizes: list[int]):
+    compute_unit = run.compute_unit
+
+    def limited(spec, problem, unit, *rest):
+        sizes.append(len(unit.seeds))
+        if len(unit.seeds) > most:
+            raise error
+        return compute_unit(spec, problem, unit, *rest)
+
+    return limited
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS, ids=["numpy", "torch", "cuda"])
+def test_a_unit_that_does_not_fit_is_halved_without_a_change(
+    tmp_path: Path, whole_hash: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(run, "compute_unit", with_memory_for(3, error, sizes))
+    assert compute(tmp_path / "study.db", range(10)) == whole_hash
+    assert sizes == [10, 5, 2, 3, 5, 2, 3] * 2
+    with Store.open(tmp_path / "study.db") as store:
+        assert [unit["points"] for unit in store.units()] == [10, 10]
+
+
+def test_a_seed_that_does_not_fit_alone_fails_and_the_study_goes_on(
+    tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute_unit = run.compute_unit
+
+    def limited(spec, problem, unit, *rest):
+        if 5 in unit.seeds:
+            raise MemoryError("full")
+        return compute_unit(spec, problem, unit, *rest)
+
+    monkeypatch.setattr(run, "compute_unit", limited)
+    with Store.create(tmp_path / "study.db", QUICK) as store:
+        (failure,) = run_study(store, [1], range(10))
+        assert "seed 5 of width 1 alone does not fit: full" in failure.reason
+        assert store.missing(1, range(10)) == [4, 5, 6, 7]
+        (note,) = [attempt for attempt in store.attempts() if attempt["outcome"] == "failed"]
+        assert note["seeds"] == "4-7"
+
+
+def test_other_errors_are_not_taken_for_a_full_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(run, "compute_unit", with_memory_for(0, RuntimeError("shapes do not match"), sizes))
+    with Store.create(tmp_path / "study.db", QUICK) as store:
+        (failure,) = run_study(store, [1], range(10))
+    assert (sizes, failure.reason) == ([10], "RuntimeError: shapes do not match")

@@ -1,0 +1,171 @@
+"""Units in processes and on a Dask cluster: the same study as a serial one, also where workers die, hang or fail."""
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import workers
+from study_cases import QUICK
+
+from critpoints.errors import InvalidArgument
+from critpoints.study import run
+from critpoints.study.damage import check_study
+from critpoints.study.executors import ProcessExecutor, WorkerLost
+from critpoints.study.initial import Initial
+from critpoints.study.run import run_study
+from critpoints.study.spec import StudySpec
+from critpoints.study.store import Store
+from critpoints.study.units import Unit
+
+WIDTHS, SEEDS = (1, 2), range(6)
+
+
+def compute(path: Path, executor=None, spec: StudySpec = QUICK, **options) -> tuple[str, list, list]:
+    """Content hash, failures and attempts of a study."""
+    with Store.create(path, spec) as store:
+        failures = run_study(store, WIDTHS, SEEDS, executor=executor, **options)
+        return store.content_hash(), failures, store.attempts()
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> str:
+    content, failures, _ = compute(tmp_path_factory.mktemp("serial") / "study.db")
+    assert not failures
+    return content
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the files that ask workers to misbehave; units of two seeds."""
+    folder = tmp_path / "asked"
+    folder.mkdir()
+    monkeypatch.setenv(workers.VARIABLE, str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(Path(workers.__file__).parent), prepend=os.pathsep)
+    monkeypatch.setattr(run, "compute_elsewhere", workers.misbehave)
+    monkeypatch.setitem(run.BLOCK_SIZES, "cpu", 2)
+    return folder
+
+
+def square(x: float) -> float:
+    return x * x
+
+
+def fall_asleep() -> None:
+    time.sleep(3600)
+
+
+def die() -> None:
+    os._exit(7)
+
+
+def divide_by_zero() -> float:
+    return 1 / 0
+
+
+def test_tasks_in_processes_cost_nobody_else_when_they_fail() -> None:
+    with ProcessExecutor(1, timeout=60) as executor:
+        assert executor.submit(square, 3).result() == 9
+        with pytest.raises(ZeroDivisionError):
+            executor.submit(divide_by_zero).result()
+        with pytest.raises(WorkerLost, match="the worker died: exit code 7"):
+            executor.submit(die).result()
+        executor.timeout = 0.5
+        with pytest.raises(WorkerLost, match=r"hung: no result within 0\.5 s"):
+            executor.submit(fall_asleep).result()
+        executor.timeout = 60
+        assert executor.submit(square, 4).result() == 16
+
+
+def test_shutting_down_does_not_wait_for_what_is_cancelled() -> None:
+    executor = ProcessExecutor(1)
+    futures = [executor.submit(fall_asleep) for _ in range(3)]
+    while not executor._all:
+        time.sleep(0.01)
+    executor.shutdown(cancel_futures=True)
+    assert all(future.done() for future in futures)
+    assert not executor._all[0].process.is_alive()
+
+
+def test_processes_that_crash_hang_and_raise_leave_the_same_study(tmp_path: Path, asked: Path, serial: str) -> None:
+    (asked / "1-2").write_text("crash\ncrash\ncrash")  # is tried three times more
+    (asked / "2-0").write_text("raise")
+    (asked / "2-4").write_text("\n".join(["crash"] * 4))  # once too often
+    path = tmp_path / "study.db"
+    with ProcessExecutor(2, timeout=300) as executor:
+        content, failures, attempts = compute(path, executor)
+    reasons = {(each.unit.width, each.unit.seeds): each.reason for each in failures}
+    assert reasons == {
+        (2, (0, 1)): "ZeroDivisionError: as 2-0 asked for",
+        (2, (4, 5)): "the worker died: killed by SIGKILL",
+    }
+    outcomes = [(each["width"], each["seeds"], each["outcome"]) for each in attempts]
+    assert outcomes.count((1, "2-3", "tried again")) == outcomes.count((2, "4-5", "tried again")) == 3
+    assert outcomes.count((2, "4-5", "failed")) == outcomes.count((2, "0-1", "failed")) == 1
+    assert outcomes.count((1, "2-3", "stored")) == 1 and len({each["worker"] for each in attempts}) > 1
+    assert content != serial and check_study(path).sound
+    with ThreadPoolExecutor(2) as threads:  # any executor will do; and failed units are tried again
+        assert compute(path, threads)[:2] == (serial, [])
+
+
+def test_an_executor_that_does_not_say_how_many_workers_it_has(tmp_path: Path, serial: str) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        assert compute(tmp_path / "study.db", threads)[0] == serial
+
+
+def test_a_worker_gets_the_initial_students_of_its_unit_alone() -> None:
+    students = np.arange(30.0).reshape(10, 3)
+    initial = Initial({1: students}, "checksum")
+    part = initial.of(Unit(1, 0, (4, 7)))
+    assert part.checksum == "checksum" and part.students is not None
+    assert {seed: row.tolist() for seed, row in part.students[1].items()} == {  # type: ignore[union-attr]
+        4: students[4].tolist(),
+        7: students[7].tolist(),
+    }
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = pytest.importorskip("critpoints.study.cluster")
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "_CONNECTING", 0.5)
+    with pytest.raises(InvalidArgument, match=r"scheduler tcp://127\.0\.0\.1:9 does not answer"):
+        cluster.DaskExecutor("tcp://127.0.0.1:9")
+
+
+@pytest.mark.slow
+def test_a_cluster_of_three_workers_gives_the_same_study(tmp_path: Path, asked: Path, serial: str) -> None:
+    """Without faults; with a worker killed from outside in the middle; with one that crashes and one that hangs."""
+    pytest.importorskip("distributed")
+    from critpoints.study.cluster import DaskExecutor
+
+    with DaskExecutor(workers=3, timeout=60) as executor:
+        assert executor.workers == 3
+        content, failures, attempts = compute(tmp_path / "plain.db", executor)
+        assert (content, failures) == (serial, []) and len({each["worker"] for each in attempts}) > 1
+
+        def kill_the_hanging_one() -> None:
+            while not (computing := {w for w, keys in executor._client.processing().items() if keys}):
+                time.sleep(0.01)
+            worker = sorted(computing)[0]
+            killed.append(executor._client.run(os.getpid, workers=[worker])[worker])
+            os.kill(killed[0], signal.SIGKILL)
+
+        killed: list[int] = []
+        (asked / "1-0").write_text("hang")
+        killer = threading.Thread(target=kill_the_hanging_one)
+        killer.start()
+        content, failures, attempts = compute(tmp_path / "killed.db", executor)
+        killer.join()
+        assert killed and (content, failures) == (serial, [])
+        assert any("worker" in (each["reason"] or "") for each in attempts)
+
+        (asked / "1-2").write_text("crash")
+        (asked / "2-4").write_text("\n".join(["crash"] * 4))
+        content, failures, attempts = compute(tmp_path / "crashes.db", executor)
+        assert [str(each.unit) for each in failures] == ["width 2, seeds 4-5"]
+        assert sum(each["outcome"] == "tried again" for each in attempts) == 4
+        assert compute(tmp_path / "crashes.db", executor)[:2] == (serial, [])
