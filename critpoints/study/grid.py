@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _SINGLE = {"problem": str, "steps": int, "method": str, "refine": str, "scheme":
 _SINGLE |= {"device": str, "dtype": str}
 _SEEDS = {"seeds": int, "seed-start": int}
 KEYS = ("widths", *_SEEDS, *_AXES, *_SINGLE)
+_RANGES = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*")
 _MAX_WIDTH, _MAX_SEEDS = 10_000, 10**9
 
 
@@ -119,10 +121,9 @@ def _list(values: dict[str, Any], key: str, kind: type) -> Sequence[Any]:
 
 def _widths(given: Any) -> tuple[int, ...]:
     if isinstance(given, str):
-        try:
-            given = list(from_ranges(given.replace(" ", "")))
-        except ValueError:
-            raise InvalidArgument(f'widths must be like "4-6,10" or [4, 5, 6, 10], got {given!r}') from None
+        text = given.replace(" ", "")
+        require(_RANGES.fullmatch(text) is not None, f'widths must be like "4-6,10" or [4, 5, 6, 10], got {given!r}')
+        given = list(from_ranges(text))
     numbers: Iterable[Any] = given if isinstance(given, list) else [given]
     widths = sorted({_typed("widths", each, int) for each in numbers})
     require(

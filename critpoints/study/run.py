@@ -267,7 +267,8 @@ def _negative_cause(raw: Spectrum, verdicts: Verdicts, row: int) -> str | None:
 
 def _judge_again(store: Store, problem: Objective, width: int, seeds: range) -> None:
     """Adds verdicts to points that have none by this version of the classifier."""
-    unjudged = store.unjudged(width, seeds, CLASSIFIER_VERSION)
+    there = set(seeds).difference(store.missing(width, seeds))
+    unjudged = store.unjudged(width, sorted(there), CLASSIFIER_VERSION)
     problem = _home(problem)
     for unit in split_into_units(width, unjudged, BLOCK_SIZES[store.spec.device]):
         started = perf_counter()

@@ -4,18 +4,19 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tasks
 import workers
 from study_cases import QUICK
 
 from critpoints.errors import InvalidArgument
 from critpoints.study import run
 from critpoints.study.damage import check_study
-from critpoints.study.executors import ProcessExecutor, WorkerLost
+from critpoints.study.executors import ProcessExecutor, SerialExecutor, WorkerLost
 from critpoints.study.initial import Initial
 from critpoints.study.run import run_study
 from critpoints.study.spec import StudySpec
@@ -51,39 +52,23 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def square(x: float) -> float:
-    return x * x
-
-
-def fall_asleep() -> None:
-    time.sleep(3600)
-
-
-def die() -> None:
-    os._exit(7)
-
-
-def divide_by_zero() -> float:
-    return 1 / 0
-
-
 def test_tasks_in_processes_cost_nobody_else_when_they_fail() -> None:
     with ProcessExecutor(1, timeout=60) as executor:
-        assert executor.submit(square, 3).result() == 9
+        assert executor.submit(tasks.square, 3).result() == 9
         with pytest.raises(ZeroDivisionError):
-            executor.submit(divide_by_zero).result()
+            executor.submit(tasks.divide_by_zero).result()
         with pytest.raises(WorkerLost, match="the worker died: exit code 7"):
-            executor.submit(die).result()
+            executor.submit(tasks.die).result()
         executor.timeout = 0.5
         with pytest.raises(WorkerLost, match=r"hung: no result within 0\.5 s"):
-            executor.submit(fall_asleep).result()
+            executor.submit(tasks.fall_asleep).result()
         executor.timeout = 60
-        assert executor.submit(square, 4).result() == 16
+        assert executor.submit(tasks.square, 4).result() == 16
 
 
 def test_shutting_down_does_not_wait_for_what_is_cancelled() -> None:
     executor = ProcessExecutor(1)
-    futures = [executor.submit(fall_asleep) for _ in range(3)]
+    futures = [executor.submit(tasks.fall_asleep) for _ in range(3)]
     while not executor._all:
         time.sleep(0.01)
     executor.shutdown(cancel_futures=True)
@@ -91,6 +76,42 @@ def test_shutting_down_does_not_wait_for_what_is_cancelled() -> None:
     assert not executor._all[0].process.is_alive()
 
 
+class Unlucky(SerialExecutor):
+    """Loses the worker of a unit as often as ``losses`` says; ``tries`` are those of a cluster that tries again."""
+
+    def __init__(self, losses: dict[tuple[int, int], int], tries: int = 1) -> None:
+        self.losses, self.tries = losses, tries
+
+    def submit(self, fn, /, *args, **kwargs):
+        unit = args[1]
+        key = (unit.width, unit.seeds[0])
+        if self.losses.get(key, 0):
+            self.losses[key] -= 1
+            lost = Future()
+            lost.set_exception(WorkerLost("the worker died", self.tries))
+            return lost
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_unit_is_tried_again_three_times(tmp_path: Path, asked: Path, serial: str) -> None:
+    content, failures, attempts = compute(tmp_path / "a.db", Unlucky({(1, 2): 3, (2, 0): 1}))
+    assert (content, failures) == (serial, [])
+    outcomes = [(each["width"], each["seeds"], each["outcome"]) for each in attempts]
+    assert outcomes.count((1, "2-3", "tried again")) == 3 and outcomes.count((2, "0-1", "tried again")) == 1
+    content, failures, attempts = compute(tmp_path / "b.db", Unlucky({(1, 2): 4}))
+    assert [(str(each.unit), each.reason) for each in failures] == [("width 1, seeds 2-3", "the worker died")]
+    assert [each["outcome"] for each in attempts].count("tried again") == 3
+    with Store.open(tmp_path / "b.db") as store:
+        assert store.missing(1, SEEDS) == [2, 3] and store.missing(2, SEEDS) == []
+    assert compute(tmp_path / "b.db", Unlucky({}))[:2] == (serial, [])
+
+
+def test_what_a_cluster_tried_itself_counts(tmp_path: Path, asked: Path) -> None:
+    _, failures, attempts = compute(tmp_path / "study.db", Unlucky({(1, 2): 1}, tries=4))
+    assert len(failures) == 1 and "tried again" not in [each["outcome"] for each in attempts]
+
+
+@pytest.mark.slow
 def test_processes_that_crash_hang_and_raise_leave_the_same_study(tmp_path: Path, asked: Path, serial: str) -> None:
     (asked / "1-2").write_text("crash\ncrash\ncrash")  # is tried three times more
     (asked / "2-0").write_text("raise")

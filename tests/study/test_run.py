@@ -11,6 +11,7 @@ from critpoints.objectives.teacher_student import TeacherStudent
 from critpoints.solvers.training import train
 from critpoints.study import run
 from critpoints.study.initial import Initial
+from critpoints.study.memory import is_out_of_memory
 from critpoints.study.run import run_study
 from critpoints.study.spec import StudySpec
 from critpoints.study.store import Store
@@ -172,11 +173,16 @@ def with_memory_for(most: int, error: Exception, sizes: list[int]):
 
 
 @pytest.mark.parametrize("error", MEMORY_ERRORS, ids=["numpy", "torch", "cuda"])
+def test_how_libraries_say_that_the_memory_is_full(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
 def test_a_unit_that_does_not_fit_is_halved_without_a_change(
-    tmp_path: Path, whole_hash: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, whole_hash: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(run, "compute_unit", with_memory_for(3, error, sizes))
+    monkeypatch.setattr(run, "compute_unit", with_memory_for(3, MEMORY_ERRORS[1], sizes))
     assert compute(tmp_path / "study.db", range(10)) == whole_hash
     assert sizes == [10, 5, 2, 3, 5, 2, 3] * 2
     with Store.open(tmp_path / "study.db") as store:
