@@ -198,13 +198,13 @@ def _prove(
 
 
 def run(k: int, starts: int, seed: int, folder: Path, *, callback: Callback | None = None) -> SpuriousMinima:
-    """``find_minima`` with files: a certificate an orbit as it is proven, then ``k-NN.json``; read back if it is there.
+    """``find_minima`` with files: a certificate an orbit as it is proven, at the end ``k-NN.summary``, which is read back.
 
     Raises:
         SpecMismatch: the folder holds the minima for this k from other starts.
         StoreError: the file cannot be read.
     """
-    summary = folder / f"k-{k:02d}.json"
+    summary = folder / f"k-{k:02d}.summary"
     if summary.exists():
         return _load(summary, starts, seed)
     folder.mkdir(parents=True, exist_ok=True)

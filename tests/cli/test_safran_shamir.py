@@ -15,9 +15,10 @@ def test_the_table_and_the_files(run, empty: Path) -> None:
     assert "k = 2: not global" in finished.out and "k = 3: not global" in finished.out
     assert "100.0 %" in finished.out and "yes" in finished.out
     files = sorted(path.name for path in (empty / "proofs").iterdir())
-    assert files == ["k-02-orbit-00.json", "k-02.json", "k-03-orbit-00.json", "k-03.json"]
+    assert files == ["k-02-orbit-00.json", "k-02.summary", "k-03-orbit-00.json", "k-03.summary"]
     certificate = json.loads((empty / "proofs/k-03-orbit-00.json").read_text())
     assert certificate["format"] == "critpoints certificate" and certificate["kind"] == "global_minimum"
+    assert run("verify", "proofs").code == 0
 
 
 def test_the_document_repeats_the_files_and_a_second_run_reads_them(run, empty: Path) -> None:
@@ -44,7 +45,7 @@ def test_an_interruption_says_what_is_stored_and_how_to_resume(run, empty: Path,
     assert finished.code == 130
     assert "interrupted after 1 of 2 values of k" in finished.err
     assert "resume with: critpoints safran-shamir --k 2-3 --starts 2" in finished.err
-    assert (empty / "critpoints-safran-shamir/k-02.json").exists()
+    assert (empty / "critpoints-safran-shamir/k-02.summary").exists()
 
 
 def test_an_orbit_without_a_proof_ends_with_a_failed_check(run, empty: Path, monkeypatch) -> None:

@@ -74,7 +74,7 @@ def test_a_finished_k_is_read_back_and_not_computed_again(tmp_path: Path, monkey
     assert run(6, 4, 1, tmp_path) == first
     with pytest.raises(SpecMismatch, match="4 starts from seed 1"):
         run(6, 5, 1, tmp_path)
-    (tmp_path / "k-06.json").write_text("{")
+    (tmp_path / "k-06.summary").write_text("{")
     with pytest.raises(StoreError, match="not a list of minima"):
         run(6, 4, 1, tmp_path)
 
@@ -89,7 +89,7 @@ def test_an_interruption_leaves_no_summary_and_whole_certificates(
     with pytest.raises(KeyboardInterrupt):
         run(3, 2, 0, tmp_path)
     monkeypatch.undo()
-    assert not (tmp_path / "k-03.json").exists()
+    assert not (tmp_path / "k-03.summary").exists()
     assert run(3, 2, 0, tmp_path).orbits[0].count == 2
     assert not list(tmp_path.glob("*.part"))
 
