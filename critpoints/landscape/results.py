@@ -135,7 +135,8 @@ def run_units(
     folder, expected = Path(folder), plain(configuration)
     found = {unit: stored for unit in units if (stored := _stored(_path(folder, unit), expected)) is not None}
     missing = [unit for unit in units if unit not in found]
-    _report(callback, len(found), len(units), "")
+    if missing:
+        _report(callback, len(found), len(units), "")
     for unit, arrays in _computed(missing, compute, min(workers, len(missing))):
         header = {"configuration": expected, "unit": unit, "environment": environment}
         result = Result(plain(header), {name: np.asarray(each) for name, each in arrays.items()})
