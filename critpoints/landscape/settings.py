@@ -64,8 +64,8 @@ _CIFAR = Recipe(lr=0.1, momentum=0.9, weight_decay=1e-4, epochs=160, milestones=
 _DIGITS_VGG = (16, 16, POOL, 32, 32, POOL, 64, 64, 64, POOL, 128, 128, 128)
 _SHALLOW_VGG = (16, 16, POOL, 32, 32, POOL, 64, 64)
 _DIGITS_CNN = Recipe(lr=0.05, momentum=0.9, weight_decay=1e-4, epochs=40, milestones=(20, 30))
-_TRAJECTORY = Recipe(lr=0.05, momentum=0.9, weight_decay=5e-4, batch_size=128, epochs=200)
-_LIPTON_DIGITS = {"channels": (8, 16, 32), "hidden": 128, "paddings": (2, 1, 1)}
+_TRAJECTORY = Recipe(lr=0.05, momentum=0.9, weight_decay=1e-4, batch_size=128, epochs=200)
+_LIPTON_DIGITS = {"channels": (16, 32, 64), "hidden": 128, "paddings": (2, 1, 1)}
 
 SETTINGS: Mapping[str, Setting] = {
     "mnist-300-100": Setting("mnist", "fully-connected", Recipe(lr=0.1, epochs=40), source=_OPENLTH),
