@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from critpoints.landscape.results import Result
 
 _COLORS = (BLUE, VERMILLION, GREEN, ORANGE)
+NOTABLE_RISE = 0.05  # the least height of the panel of rises
 _TRAIN_LOSS, _TEST_LOSS, _TEST_ERROR = 0, 2, 3
 
 
@@ -57,6 +58,8 @@ def interpolation_lines(result: Result, *, title: str | None = None) -> Figure:
     axes[4].set_xscale("symlog", linthresh=1)
     axes[4].set_xlim(left=-0.15)
     axes[4].axhline(0, color="0.4", linewidth=0.8)
+    low, high = axes[4].get_ylim()
+    axes[4].set_ylim(min(low, -0.002), max(high, NOTABLE_RISE))  # rounding is not to look like a mountain
     set_labels(axes[4], "iteration at which the line begins", "largest rise of the test loss", "5. Rise on the line")
     axes[5].set_yscale("symlog", linthresh=0.1)
     axes[5].axhline(0, color="0.4", linewidth=0.8)
