@@ -1,6 +1,6 @@
 """Two states brought as near to each other as the symmetries of the network allow, without changing its function.
 
-Modules: weight matching (Ainsworth et al. 2023, algorithm 1), one linear assignment for each group of channels, in turns.
+Modules: weight matching (Ainsworth et al. 2023, algorithm 1), linear assignments for the groups of channels in turns.
 Students of ``TwoLayerObjective``: the element of their symmetry group that ``critpoints.symmetry.canonical`` finds.
 """
 

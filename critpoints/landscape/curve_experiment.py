@@ -115,14 +115,14 @@ def _networks(
     experiment: CurveExperiment, setting: Setting, pair: int, root: str | Path | None
 ) -> tuple[Objective, list[Mapping[str, Tensor]], dict[str, Any]]:
     dataset = load(setting.dataset, root)
-    ends = []
-    for seed in (2 * pair, 2 * pair + 1):
-        model = setting.network(dataset, seed)
-        fit(model, dataset.train, setting.recipe, seed=seed)
+    ends: list[Mapping[str, Tensor]] = []
+    first, second = (setting.network(dataset, seed) for seed in (2 * pair, 2 * pair + 1))
+    for number, model in enumerate((first, second)):
+        fit(model, dataset.train, setting.recipe, seed=2 * pair + number)
         ends.append(model.state_dict())
     norms = any("running_mean" in name for name in ends[0])
     options = {"test": dataset.test, "batch_norm": experiment.batch_norm if norms else None}
-    return ModuleObjective(model, F.cross_entropy, dataset.train), ends, options
+    return ModuleObjective(second, F.cross_entropy, dataset.train), ends, options
 
 
 def _students(pair: int) -> tuple[Objective, list[Tensor], dict[str, Any]]:
@@ -143,18 +143,20 @@ def judge(result: Result) -> list[Criterion]:
         heights = barrier(_column(result, name))  # (pairs, paths)
         of = name.replace("_", " ")
         criteria += [
-            Criterion(f"barrier of the {path}, {of}", heights[:, number], None, above=True)
+            Criterion(f"barrier of the {path}, {of}", heights[:, number].tolist(), None, above=True)
             for number, path in enumerate(PATHS)
         ]
         criteria += [
-            Criterion(f"barrier that {what} removes, {of}", heights[:, 0] - heights[:, number], 0.0, above=True)
+            Criterion(
+                f"barrier that {what} removes, {of}", (heights[:, 0] - heights[:, number]).tolist(), 0.0, above=True
+            )
             for number, what in enumerate(("", "alignment", "a Bezier curve", "a polygonal chain"))
             if number
         ]
     distances = result.arrays["distances"]
-    ratio = distances[:, 1] / distances[:, 0]
+    ratio = (distances[:, 1] / distances[:, 0]).tolist()
     criteria.append(Criterion("distance of the ends after alignment, of that before", ratio, None, above=False))
-    change = result.arrays["function_change"]
+    change = result.arrays["function_change"].tolist()
     criteria.append(Criterion("change of the function by alignment, relative", change, None, above=False))
     return criteria
 

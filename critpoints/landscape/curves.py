@@ -151,7 +151,7 @@ def connect(
     require(batch_norm != "interpolate", "batch_norm must be recalibrate, batch or freeze: a curve has no statistics")
     start, end = as_state(objective, a, "a"), as_state(objective, b, "b")
     require(
-        start.theta.shape == end.theta.shape, f"b must have {len(start.theta)} parameters as a, got {len(end.theta)}"
+        start.theta.shape == end.theta.shape, f"b must have {len(start.theta)} parameters, as a, not {len(end.theta)}"
     )
     require(not torch.equal(start.theta, end.theta), "a and b must be different points")
     evaluator = Evaluator(objective, test=test, batch_norm=batch_norm, error_fn=error_fn)
@@ -183,9 +183,7 @@ class _Gradients:
         if isinstance(objective, ModuleObjective):
             self.module = _in_batch_mode(objective)
             in_memory = self.module.batches.in_memory
-            require(
-                in_memory or batch_size is None, "batch_size must be None: data is a loader with batches of its own"
-            )
+            require(in_memory or batch_size is None, "batch_size must be None: data is a loader, which has batches")
             self.objective = self.module
             self._batches: Iterator[Batch] = iter(())
             if in_memory and batch_size is None:

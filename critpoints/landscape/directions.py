@@ -41,7 +41,7 @@ def filters(objective: Objective, theta: Tensor) -> list[Tensor]:
 
 
 def filter_normalised(objective: Objective, theta: Tensor, directions: Tensor) -> Tensor:
-    """Directions (k, P) in which every filter has the norm of the same filter of ``theta`` (P,); zero outside of filters.
+    """Directions (k, P) in which every filter has the norm of that filter of ``theta`` (P,); zero outside of filters.
 
     d_ij <- d_ij / |d_ij| |theta_ij|, so that pictures of networks whose weights are scaled differently can be compared
     (Li et al. 2018, section 4; parameters with one axis are fixed there, too).

@@ -1,7 +1,7 @@
 """Which permutations of channels leave the function of a module unchanged, found by following its channels.
 
-A hidden channel may be renamed wherever it occurs: along the rows of the layer that makes it, the entries of a BatchNorm
-that scales it, the columns of layers that read it. Channels that are added to each other (shortcuts) share one name.
+A hidden channel may be renamed wherever it occurs: along the rows of the layer that makes it, the entries of a
+BatchNorm that scales it, the columns of layers that read it. Channels that are added to each other share one name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FLATTENS = {torch.flatten}
 
 @dataclass(frozen=True)
 class Slot:
-    """Where the channels of a group occur: an axis of a parameter or buffer, ``block`` consecutive entries a channel."""
+    """Where the channels of a group occur: an axis of a parameter or buffer, ``block`` entries in a row for each."""
 
     name: str
     axis: int

@@ -54,8 +54,8 @@ class SectionExperiment:
     Attributes:
         name: of the setting, or one of ``STUDENTS``.
         setting: None for students.
-        plane: one of ``PLANES``: around the end of training along two random directions, filter-normalised or as long as
-            the weights, or along the Hessian's two largest eigenvalues; through the mean of the trajectory along its
+        plane: one of ``PLANES``: around the end of training along two random directions, filter-normalised or as long
+            as the weights, or along the Hessian's two largest eigenvalues; through the mean of the trajectory along its
             principal components; or through the ends of three runs.
         points: along each axis.
         snapshots: of the trajectory, at most.
@@ -106,9 +106,8 @@ def run(
 
     (trained,) = run_units(folder, configuration, ["trained"], compute, environment=environment)
     objective, marked, test = _restore(experiment, dataset, trained.arrays)
-    section = Section(
-        *(torch.from_numpy(trained.arrays[name]) for name in ("theta_origin", "directions")), _axes(trained)
-    )
+    origin, directions = (torch.from_numpy(trained.arrays[name]) for name in ("theta_origin", "directions"))
+    section = Section(origin, directions, _axes(trained))
     norms = isinstance(objective, ModuleObjective) and any("running_mean" in name for name in trained.arrays)
     losses = evaluate_section(
         objective,
@@ -151,6 +150,7 @@ def _network(experiment: SectionExperiment, dataset: Dataset) -> Arrays:
             states.append({name: each.clone() for name, each in model.state_dict().items()})
             steps.append(epoch)
 
+    model = experiment.setting.network(dataset, experiment.seed)
     for seed in seeds:
         model = experiment.setting.network(dataset, seed)
         fit(model, dataset.train, experiment.setting.recipe, seed=seed, on_epoch=keep)
@@ -221,9 +221,8 @@ def _student(experiment: SectionExperiment) -> Arrays:
     path = torch.cat([paths[:, 0].flip(0), saddle[None], paths[:, 1]])
     # along each direction as far as curvature alone changes the loss by as much as along the other
     low, high = pairs.values.abs().tolist()
-    axes = tuple(
-        torch.linspace(-h, h, n, dtype=torch.float64) for h in (SADDLE_SPAN, SADDLE_SPAN * (low / high) ** 0.5)
-    )
+    halves = (SADDLE_SPAN, SADDLE_SPAN * (low / high) ** 0.5)
+    axes = tuple(torch.linspace(-half, half, n, dtype=torch.float64) for half in halves)
     section = Section(saddle, directions, axes)
     steps = np.arange(len(path)) - len(paths)
     return {**_spanned(section, pairs.values.tolist()), "marked": path.numpy(), "steps": steps}
