@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import critpoints as cp
+from critpoints.census import _by_function
 from critpoints.symmetry.group import apply, random_element
 
 
@@ -54,3 +55,18 @@ def test_labels_name_the_rows(settled):
     problem, verdicts = settled
     census = cp.take_census(problem, verdicts, labels=[100 + row for row in range(len(verdicts))])
     assert all(row >= 100 for entry in census.entries for row in entry.rows)
+
+
+def test_ends_of_channels_are_told_apart_by_their_functions(trained) -> None:
+    """More ends than the room first made for them, each found again by a student a little off."""
+    problem, _ = trained
+    rng = np.random.default_rng(0)
+    shape = {"ordinary": 1, "pairs": 1, "triples": [], "constant": False, "linear": False}
+    ends = rng.standard_normal((40, 8))
+    rows = rng.permutation(np.repeat(np.arange(40), 3))
+    figures = {
+        row: {"limit_shape": shape, "limit_theta": (ends[end] + 1e-9 * rng.standard_normal(8)).tolist()}
+        for row, end in enumerate(rows)
+    }
+    groups = _by_function(problem, list(figures), figures)
+    assert sorted(map(tuple, groups)) == sorted(tuple(np.flatnonzero(rows == end)) for end in range(40))

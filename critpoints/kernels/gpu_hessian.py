@@ -83,9 +83,7 @@ def hessian_kernel(
         jacobian_p, slope_p, bend_p, _ = rows_of_tile(
             theta, p, width, inputs, i, n, D, CODE, CENTRED, HALVED, OUTPUT_BIAS
         )
-        jacobian_r, slope_r, _, x_r = rows_of_tile(
-            theta, r, width, inputs, i, n, D, CODE, CENTRED, HALVED, OUTPUT_BIAS
-        )
+        jacobian_r, slope_r, _, x_r = rows_of_tile(theta, r, width, inputs, i, n, D, CODE, CENTRED, HALVED, OUTPUT_BIAS)
         products += tl.dot(q * jacobian_p, tl.trans(jacobian_r), input_precision="ieee", out_dtype=tl.float64)
         bends += tl.dot(e * bend_p, tl.trans(x_r), input_precision="ieee", out_dtype=tl.float64)
         slopes_p += tl.sum(e * slope_p, axis=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,10 +89,23 @@ def read_contents(store: Store) -> Contents:
         StoreError: a row is damaged.
     """
     problem, remarks = _problem(store.spec)
-    widths = tuple(_read_widths(store, problem))
+    with _no_collections():
+        widths = tuple(_read_widths(store, problem))
     if not widths:
         remarks.append("The study has no points yet.")
     return Contents(store.path.name, store.spec, problem, widths, tuple(remarks), store.units())
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keeps Python from looking for cycles: the millions of objects of a large study have none, and looking is slow."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _problem(spec: StudySpec) -> tuple[Objective | None, list[str]]:

@@ -213,7 +213,6 @@
     const members = new Set(chosen.rows), accent = color("var(--accent)");
     if (members.size) for (const bin of bins) if (bin.rows.some((row) => members.has(row))) ring(bin, 2, accent);
     if (hovered) ring(hovered, 2, color("var(--text)"));
-    canvas.ariaLabel = `Loss against smallest eigenvalue: ${describeShown()}`;
   };
 
   // ---- what the plot says in words
@@ -383,9 +382,10 @@
     let visible = 0;
     for (let row = 0; row < count; row += 1) visible += isShown(row);
     one("#shown").textContent = `${visible.toLocaleString("en")} of ${count.toLocaleString("en")} points`;
+    canvas.ariaLabel = `Loss against smallest eigenvalue: ${describeShown()}`;
     fillTable();
-    if (chosen.rows.length && !chosen.rows.some(isShown)) choose([]);
-    else draw();
+    if (chosen.rows.some(isShown)) draw();
+    else choose(bins.length ? bins[0].rows : []);
   };
   filters.hidden = false;
   filters.addEventListener("change", update);
@@ -418,6 +418,5 @@
 
   layout();
   update();
-  if (bins.length) choose(bins[0].rows);
   reveal();
 })();

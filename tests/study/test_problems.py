@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,59 @@ def single():
 
 def number():
     return 3
+
+def started(problem, make):
+    problem.init = make
+    return problem
+
+def ones(width, seeds, scheme):
+    return torch.ones(len(seeds), 3, dtype=torch.float64)
+
+class Infinite(Bowl):
+    def loss(self, theta):
+        return torch.log(-theta.square().sum(-1))
+
+def infinite():
+    return started(Infinite(), ones)
+
+class Torn(Bowl):
+    def loss(self, theta):
+        return (theta @ torch.ones(2, dtype=theta.dtype)).sum(-1)
+
+def torn():
+    return started(Torn(), ones)
+
+class Mixed(Bowl):
+    def loss(self, theta):
+        return (theta**2).sum(-1) / theta.detach().reshape(-1).max()
+
+def mixed():
+    return started(Mixed(), ones)
+
+def lost():
+    return started(Bowl(), lambda width, seeds, scheme: torch.full((len(seeds), 3), torch.nan))
+
+def shapeless():
+    return started(Bowl(), lambda width, seeds, scheme: torch.ones(len(seeds), 4, dtype=torch.float64))
+
+def impatient():
+    return started(Bowl(), lambda seeds: torch.ones(len(seeds), 3))
+
+class Huge(Bowl):
+    dim = 5000
+
+def huge():
+    return started(Huge(), lambda width, seeds, scheme: torch.ones(len(seeds), 5000, dtype=torch.float64))
+
+def module():
+    net = torch.nn.Linear(2, 1)
+    return cp.ModuleObjective(net, torch.nn.functional.mse_loss, (torch.ones(3, 2), torch.ones(3, 1)))
+
+def raising():
+    return 1 / 0
+
+def kernel():
+    return cp.GaussianReluObjective(2)
 
 constant = 3
 """
@@ -100,12 +154,51 @@ def test_any_objective_will_do_with_a_file_of_points(file: Path, tmp_path: Path)
         ("{file}:number", "must return an Objective, it returned int"),
         ("{file}:bowl", "has no init"),
         ("{file}:single", "make them agree"),
-        ("{file}:crooked", "gradient"),
+        ("{file}:crooked", "py:crooked: Crooked does not pass: .gradient.* does not hold: off by"),
+        ("{file}:infinite", "infinite.*loss is not finite although theta is"),
+        ("{file}:torn", "torn failed: RuntimeError.*problems.py, line"),
+        ("{file}:mixed", "mixed: Mixed does not pass: .*a row"),
+        ("{file}:lost", "lost.*must return finite rows"),
+        ("{file}:shapeless", r"must return finite rows.*shape \(2, 3\).*got \(2, 4\)"),
+        ("{file}:impatient", r"init\(width, seeds, scheme\) failed: TypeError"),
+        ("{file}:huge", "5000 parameters and no hessian of its own.*critpoints spectrum"),
+        ("{file}:module", "is a ModuleObjective.*critpoints spectrum"),
+        ("{file}:raising", "raising failed: ZeroDivisionError: division by zero .problems.py, line"),
+        ("{file}:kernel", "kernel: init.*failed: TypeError"),
     ],
 )
 def test_unusable_problems_are_refused(file: Path, problem: str, phrase: str) -> None:
     with pytest.raises(CritpointsError, match=phrase):
         prepare(StudySpec(problem=problem.format(file=file), activation=None), [1])
+
+
+@pytest.mark.parametrize(
+    ("source", "phrase"),
+    [
+        ("def f(:", "failed: SyntaxError"),
+        ("import no_such_library", "failed: ModuleNotFoundError.*no_such_library"),
+        ("raise RuntimeError('not today')", "failed: RuntimeError: not today .broken.py, line 1"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_refused(tmp_path: Path, source: str, phrase: str) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(source)
+    with pytest.raises(InvalidArgument, match=phrase):
+        prepare(StudySpec(problem=f"{path}:f", activation=None), [1])
+
+
+def test_a_problem_may_import_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "its_data.py").write_text("samples = 20")
+    text = "import critpoints as cp, its_data\ndef f(): return cp.TeacherStudent.gaussian(its_data.samples, 1)"
+    (tmp_path / "its_problem.py").write_text(text)
+    prepared = prepare(StudySpec(problem=f"{tmp_path / 'its_problem.py'}:f", activation=None), [1])
+    assert isinstance(prepared.problem, TeacherStudent) and len(prepared.problem.x) == 20
+
+
+def test_one_point_in_a_file_is_enough(file: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "points.npz", width_1=np.ones((1, 3)))
+    assert prepare(own(file, "bowl"), [1], seeds=range(1), init_from=tmp_path / "points.npz").initial.students
 
 
 def test_an_activation_belongs_to_the_grid(file: Path) -> None:

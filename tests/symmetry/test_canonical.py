@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from critpoints.errors import InvalidArgument
 from critpoints.objectives.teacher_student import TeacherStudent
 from critpoints.objectives.two_layer import TwoLayerObjective
+from critpoints.symmetry import canonical
 from critpoints.symmetry.canonical import (
     align,
     bucket_keys,
@@ -149,6 +150,41 @@ def test_a_long_chain_of_neighbours_is_one_orbit_in_any_order(seed: int) -> None
     chain = torch.stack([base + k * step for k in range(60)])
     order = torch.from_numpy(np.random.default_rng(seed).permutation(60))
     assert set(group_points(problem, chain[order], 1e-6).tolist()) == {0}
+
+
+@pytest.mark.parametrize("output_bias", [False, True])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softplus"])
+def test_the_partition_is_that_of_comparing_every_pair(activation, output_bias) -> None:
+    """Also where mirror images are admissible or not by little, and neighbourhoods are of all sizes."""
+    problem, rng = make_problem(activation, output_bias=output_bias), np.random.default_rng(1)
+    for trial in range(12):
+        base = random_student(problem, 3, rng, structured=trial % 2 == 0)
+        size = 10.0 ** rng.uniform(-9, -5.7)
+        points = []
+        for _ in range(14):
+            point = base.clone()
+            point[8] += -point[6:9].sum() + rng.choice([0.0, 1.7e-6, 1.75e-6, 2.5e-6, 4e-6])  # sqrt(3) tol = 1.73e-6
+            mirrored = rng.random() < 0.5
+            point[:9] *= -1 if mirrored else 1
+            points.append(wiggle(apply(problem, random_element(problem, point, rng), point), size, rng))
+        expected = list(range(len(points)))
+        for i, j in permutations(range(len(points)), 2):
+            if i < j and same_orbit(problem, points[i], points[j]):
+                expected = [expected[i] if label == expected[j] else label for label in expected]
+        found = group_points(problem, torch.stack(points)).tolist()
+        assert len(set(zip(expected, found, strict=True))) == len(set(expected)) == len(set(found)), trial
+
+
+def test_many_copies_of_few_points_take_few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twins that are mirror images of each other, not admissible by little, fall into the same cells."""
+    problem, rng, counted = make_problem("sigmoid"), np.random.default_rng(2), []
+    base = random_student(problem, 4, rng, structured=False)
+    base[-1] += -base[-4:].sum() + 2.4e-6
+    points = torch.stack([wiggle(base if i % 2 else -base, 1e-10, rng) for i in range(400)])
+    original = canonical._align
+    monkeypatch.setattr(canonical, "_align", lambda *args: (counted.append(1), original(*args))[1])
+    assert len(set(group_points(problem, points).tolist())) == 2
+    assert len(counted) <= 3 * len(points)
 
 
 def test_an_inadmissible_mirror_image_is_another_orbit() -> None:
