@@ -20,6 +20,7 @@ from torch import Tensor
 from critpoints.errors import InvalidData, require
 from critpoints.landscape.ensembles import EnsembleComparison, compare_ensembles
 from critpoints.landscape.interpolation import interpolate
+from critpoints.landscape.network_subject import network_subject
 from critpoints.landscape.radius import sweep_radius
 from critpoints.landscape.results import Arrays, Result, run_units
 from critpoints.landscape.short_directions import (
@@ -28,7 +29,7 @@ from critpoints.landscape.short_directions import (
     shared_short_directions,
     wedges_at,
 )
-from critpoints.landscape.subjects import SUBJECTS, Subject
+from critpoints.landscape.subjects import Subject, student_subject, wedge_subject
 from critpoints.landscape.subspaces import (
     PlaneLosses,
     cut_plane_through,
@@ -41,6 +42,11 @@ from critpoints.landscape.tunnels import Tunnel, fit_tunnel, sheet_losses, trian
 from critpoints.objectives.wedges import WedgeObjective
 
 Experiment = Callable[[Subject, int], Mapping[str, Any]]
+SUBJECTS: Mapping[str, Callable[[], Subject]] = {
+    "wedges": wedge_subject,
+    "digits": network_subject,
+    "student": student_subject,
+}
 VERSION = 1  # of what the experiments do and of the subjects' settings: results of another are not resumed
 MAX_M = 5  # optima that a tunnel joins at most
 CURVATURE_K = 60  # eigenvalues at the upper end of a spectrum

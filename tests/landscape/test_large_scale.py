@@ -13,15 +13,9 @@ from critpoints.errors import InvalidArgument, InvalidData
 from critpoints.landscape import large_scale
 from critpoints.landscape.large_scale import EXPERIMENTS, compute_unit, run_large_scale
 from critpoints.landscape.large_scale_summary import summarise
+from critpoints.landscape.network_subject import CyclicRecipe, network_subject
 from critpoints.landscape.results import load_result
-from critpoints.landscape.subjects import (
-    CyclicRecipe,
-    cyclic_rate,
-    network_subject,
-    noisy_descent,
-    student_subject,
-    wedge_subject,
-)
+from critpoints.landscape.subjects import cyclic_rate, noisy_descent, student_subject, wedge_subject
 from critpoints.objectives.wedges import WedgeObjective
 from critpoints.plots.large_scale import large_scale_page
 
