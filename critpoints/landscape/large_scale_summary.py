@@ -84,13 +84,13 @@ def _widths(arrays: Arrays) -> Iterator[tuple]:
         cells = [f"{value:g}: {_spread(row)}" for value, row in zip(values, angles, strict=True)]
         rows = [kept for row in angles if len(kept := row[np.isfinite(row)]) >= 2]
         if len(rows) < 2:
-            yield f"angle by {knob}", "; ".join(cells)
+            yield f"angle in degrees by {knob}", "; ".join(cells)
             continue
         low, high = rows[0], rows[-1]
         pooled = math.sqrt(0.5 * (low.var(ddof=1) + high.var(ddof=1)))
         moved = (high.mean() - low.mean()) / pooled
         verdict = "moved" if abs(moved) >= MOVED else "not moved"
-        yield f"angle by {knob}", f"{'; '.join(cells)} degrees: {verdict}, {moved:+.1f} s.d."
+        yield f"angle in degrees by {knob}", f"{'; '.join(cells)}: {verdict}, {moved:+.1f} s.d."
 
 
 def _tunnels(arrays: Arrays) -> Iterator[tuple]:

@@ -109,7 +109,7 @@ def draw_subspaces(axes: Axes, arrays: Arrays) -> None:
     )
     if "exact_dims" in arrays:
         distance = np.maximum(arrays["exact_distances"], floor)
-        axes.plot(arrays["exact_dims"], distance.max(1), "x--", color=GREEN, label="exact distance to a wedge (worst)")
+        axes.plot(arrays["exact_dims"], distance.max(1), "x--", color=GREEN, label="exact distance to a wedge")
     axes.set_xscale("log")
     axes.set_yscale("log")
     lowest = min(float(losses.min()), float(np.min(arrays.get("exact_distances", 1.0))))
@@ -182,7 +182,7 @@ def draw_tunnels(axes: Axes, arrays: Arrays) -> None:
     axes.set_yscale("log")
     axes.set_xticks(m)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high * (high / low) ** 0.7)
+    axes.set_ylim(low, high * (high / low) ** 0.5)
     set_labels(axes, "optima joined, m", "training loss")
     _legend(axes, loc="upper left")
 
@@ -222,9 +222,10 @@ def draw_short_directions(axes: Axes, arrays: Arrays) -> None:
             color = CYCLE[(int(number) - 1) % len(CYCLE)]
             axes.step(values, np.arange(1, len(values) + 1), where="post", color=color, label=what)
         axes.set_xscale("log")
+        axes.set_ylim(0, 1.5 * arrays["eigenvalues"].shape[1])
         matched = float(np.mean(arrays["curvature_losses"]))
         set_labels(axes, f"cut (training loss {matched:.2g} at all points)", "eigenvalues above the cut")
-    _legend(axes)
+    _legend(axes, loc="upper left" if "ranks" in arrays else "upper right")
 
 
 def draw_ensembles(axes: Axes, arrays: Arrays) -> None:
@@ -261,8 +262,11 @@ def draw_radius(axes: Axes, arrays: Arrays) -> None:
     axes.plot(radii, positivity.mean(1), color=BLUE, label=f"trace / Frobenius norm, {positivity.shape[1]} rays")
     axes.axvline(float(arrays["ray_radii"].mean()), color=GREY, linestyle="--", label="radius of initialisation")
     axes.set_xscale("log")
+    axes.set_xticks(radii[::2], [f"{radius:g}" for radius in radii[::2]])
+    axes.set_xticks([], minor=True)
+    axes.set_ylim(0, 1.45 * float(positivity.max()))
     set_labels(axes, "distance from the origin", "positivity of the Hessian")
-    _legend(axes)
+    _legend(axes, loc="upper left")
 
 
 PANELS = (
