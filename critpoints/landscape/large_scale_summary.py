@@ -133,7 +133,8 @@ def _radius(arrays: Arrays) -> Iterator[tuple]:
     positivity = arrays["positivity"].mean(1)
     top = float(arrays["radii"][int(positivity.argmax())])
     start = float(arrays["ray_radii"].mean())
-    yield "radius of the most positive curvature", f"{top:g} (initialisation at {start:.3g})"
+    ends = f"trace over norm from {positivity.min():.3g} to {positivity.max():.3g}"
+    yield "radius of the most positive curvature", f"{top:g} (initialisation at {start:.3g}); {ends}"
 
 
 _SUMMARIES = {
