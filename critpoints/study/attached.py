@@ -37,9 +37,12 @@ def attached(store: Store, width: int, points: Iterable[Row] | None = None) -> A
         points: those of the width, where the caller has read them already.
     """
     found: dict[int, Row] = {}
+    certificates = store.certificates(width)
+    if not certificates:
+        return Attached()  # most studies: their points need not be read for that
     points = store.points(width) if points is None else points
     versions = {point["seed"]: point["classifier_version"] for point in points}
-    for row in store.certificates(width):
+    for row in certificates:
         current = row["prover_version"] == PROVER_VERSION and row["classifier_version"] == versions.get(row["seed"])
         before = found.get(row["seed"])
         if current and (before is None or FORMS.index(row["form"]) > FORMS.index(before["form"])):
