@@ -1,6 +1,9 @@
 """Activations for the Triton kernels: s - centre, s' and s'' of a tile of pre-activations, without branches."""
 
+# The language of kernels is not Python's: types are those of Triton's compiler.
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnbound=false
+# pyright: reportOptionalMemberAccess=false
 
 from __future__ import annotations
 

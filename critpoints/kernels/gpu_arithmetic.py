@@ -1,11 +1,14 @@
 """Elementary functions for the Triton kernels, in plain operations of float64 or float32.
 
-The vendor's library is called by nothing here: the interpreter cannot run it, and a branch-free polynomial is faster. Every
+Nothing here calls the vendor's library: the interpreter cannot run it, and a branch-free polynomial costs less. Every
 rounding is written out (``fma`` where one is meant, and the kernels are compiled without contraction), so results do
 not depend on what the compiler makes of the code around them. Errors are tested against mpmath.
 """
 
+# The language of kernels is not Python's: types are those of Triton's compiler.
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnbound=false
+# pyright: reportOptionalMemberAccess=false
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ import math
 
 import triton
 import triton.language as tl
+from triton import knobs
 
-INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
+INTERPRETED = tl.constexpr(bool(knobs.runtime.interpret))
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 # 33 and 15 bits, so that products with the exponent are exact: Cody & Waite (1980)
@@ -157,7 +161,7 @@ def exp_parts(u):
 
 @triton.jit
 def exp(u):
-    """exp(u)."""
+    """The exponential of u."""
     power, q = exp_parts(u)
     return tl.fma(power, q, power)
 
@@ -182,14 +186,14 @@ def erfc_positive(x):
 
 @triton.jit
 def erfc(x):
-    """erfc(x)."""
+    """The complementary error function of x."""
     tail = erfc_positive(tl.abs(x))
     return tl.where(x < 0, 2.0 - tail, tail)
 
 
 @triton.jit
 def erf(x):
-    """erf(x)."""
+    """The error function of x."""
     far = 1.0 - erfc_positive(tl.abs(x))
     near = x * polynomial(x * x, ERF, 13)
     return tl.where(tl.abs(x) < ERF_SMALL, near, tl.where(x < 0, -far, far))

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import triton
+from triton import knobs
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, compile
 
 from critpoints.kernels import gpu
 from critpoints.kernels.gpu_gradient import adam_kernel, gradient_kernel
@@ -111,7 +111,7 @@ def compile_kernel(kernel: Kernel, capability: int = HOPPER) -> Any:
     }
     source = ASTSource(kernel.function, signature, dict(kernel.constants), aligned)
     options = {"num_warps": kernel.warps, "num_stages": 1, "enable_fp_fusion": False}
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
 def resources(kernel: Kernel, capability: int = HOPPER) -> Resources:
@@ -120,8 +120,8 @@ def resources(kernel: Kernel, capability: int = HOPPER) -> Resources:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(compiled.asm["cubin"])
-        usage = _output(triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(path))
-        code = _output(triton.knobs.nvidia.nvdisasm.path, "-c", str(path))
+        usage = _output(knobs.nvidia.cuobjdump.path, "-res-usage", str(path))
+        code = _output(knobs.nvidia.nvdisasm.path, "-c", str(path))
     found = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
     return Resources(
         kernel.name,

@@ -6,8 +6,10 @@ block of samples and all running sums in registers; wide ones pass over the samp
 more for each neuron. In float32 the running sums are compensated (Kahan 1965) and added up in float64.
 """
 
+# The language of kernels is not Python's: types are those of Triton's compiler.
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false, reportOperatorIssue=false
-# pyright: reportPossiblyUnboundVariable=false, reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnbound=false
+# pyright: reportOptionalMemberAccess=false
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import triton
 import triton.language as tl
 
 from critpoints.kernels.gpu_activations import activation
-from critpoints.kernels.gpu_arithmetic import constant, divide, root
+from critpoints.kernels.gpu_arithmetic import divide, root
 
 # places in the vector of constants
 REFLECTION, SHIFT, BALANCE_WEIGHT, BETA1, BETA2, EPS = (tl.constexpr(i) for i in range(6))

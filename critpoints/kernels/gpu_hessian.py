@@ -4,8 +4,10 @@ Each of a tile's parameters evaluates the activation of its own neuron anew, so 
 that is dearer than sharing them, and cheap beside the products, which are taken in float64 whatever the dtype.
 """
 
+# The language of kernels is not Python's: types are those of Triton's compiler.
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false, reportOperatorIssue=false
-# pyright: reportPossiblyUnboundVariable=false, reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnbound=false
+# pyright: reportOptionalMemberAccess=false
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from imports import ROOT
 from study_cases import contents
 
@@ -146,3 +147,11 @@ def test_every_command_has_help(run, command: str) -> None:
     finished = run(command, "--help")
     assert finished.code == 0
     assert finished.out.startswith(f"Usage: critpoints {command}")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_device_auto_without_a_gpu_is_a_study_on_the_cpu(run, study: Path) -> None:
+    finished = run("classify", "--width", 2, "--seeds", 2, *QUICK, "--device", "auto", "--out", study, "--json")
+    assert finished.code == 0
+    assert finished.document["spec"]["device"] == "cpu"
+    assert run("classify", "--width", 2, "--seeds", 2, *QUICK, "--out", study).code == 0  # the same study

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from critpoints.curvature.dense import eigensystem, eigenvalue_noise, newton_steps, row_norm, trust_region_steps
+from critpoints.curvature.dense import (
+    eigensystem,
+    eigensystem_on_device,
+    eigenvalue_noise,
+    newton_steps,
+    row_norm,
+    trust_region_steps,
+)
 
 
 def symmetric(eigenvalues, seed):
@@ -101,3 +108,19 @@ def test_the_noise_floor_bounds_the_error_of_planted_eigenvalues():
         values = eigensystem(symmetric(planted, seed)[0][None]).values
         error = np.abs(values[0].numpy() - np.sort(planted)).max()
         assert error <= float(eigenvalue_noise(values)[0])
+
+
+def test_the_solver_for_other_devices_agrees_and_keeps_rows_apart():
+    """Run on the CPU here: a batch of one, and a bad matrix among good ones, as on a GPU."""
+    matrices = torch.stack([symmetric(np.linspace(-1, 2, 6) * scale, scale)[0] for scale in (1, 2, 3)])
+    expected = eigensystem(matrices)
+    bad = torch.cat([matrices, torch.full_like(matrices[:1], torch.nan), matrices[:1] * torch.inf])
+    system = eigensystem_on_device(bad)
+    assert torch.isnan(system.values[3:]).all() and torch.isnan(system.vectors[3:]).all()
+    assert float((system.values[:3] - expected.values).abs().max()) <= 1e-13
+    residual = matrices @ system.vectors[:3] - system.vectors[:3] * system.values[:3].unsqueeze(-2)
+    assert float(residual.abs().max()) <= 1e-13
+    for row in range(3):
+        alone = eigensystem_on_device(matrices[row : row + 1])
+        assert torch.equal(alone.values[0], system.values[row])
+        assert torch.equal(alone.vectors[0], system.vectors[row])

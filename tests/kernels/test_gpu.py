@@ -1,6 +1,7 @@
-"""The GPU kernels without a GPU: interpreted, in a process of their own, and compiled ahead of time for a Hopper card."""
+"""The GPU kernels without a GPU: interpreted, in a process of their own, and compiled ahead of time for a card."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -60,10 +61,8 @@ print(json.dumps(found))
 
 
 def compiled(variants: list, which: str) -> dict[str, dict]:
-    import json
-
     keys = ("registers", "spilled", "shared", "issues", "operations")
-    # off in case this process was started with it on; the variables of the interpreter and the compiler exclude each other
+    # off, in case this process was started with it on: what is interpreted cannot be compiled
     rows = json.loads(run("-c", COMPILE, json.dumps(variants), which, TRITON_INTERPRET="0").splitlines()[-1])
     return {name: dict(zip(keys, values, strict=True)) for name, *values in rows}
 
@@ -71,7 +70,7 @@ def compiled(variants: list, which: str) -> dict[str, dict]:
 def test_the_adam_kernel_of_the_seed_study_compiles_for_hopper_without_spills() -> None:
     (found,) = compiled([["sigmoid", False, [5], "fp64"]], "first").values()
     assert found["registers"] <= 255 and found["spilled"] == 0
-    # 10 evaluations of a neuron a lane and turn; an exp by a library or a division by its slow path would take twice this
+    # 10 evaluations of a neuron a lane and turn; a library's exp, or a division with its slow path, take twice this
     assert 10 * 20 <= found["issues"] <= 10 * 36
     assert found["operations"]["float32"] == 0 < found["operations"]["float64"]
 
@@ -95,7 +94,7 @@ def test_every_kernel_compiles_for_hopper(dtype: str) -> None:
 def test_a_gpu_that_is_not_there_is_refused_and_auto_takes_the_cpu() -> None:
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
     for name in ("cuda", "cuda:1", torch.device("cuda")):
-        with pytest.raises(DeviceUnavailable, match="torch finds no GPU here .*use --device cpu or auto"):
+        with pytest.raises(DeviceUnavailable, match=r"torch finds no GPU here .*use --device cpu or auto"):
             resolve_device(name)
 
 

@@ -112,3 +112,27 @@ def test_bad_options_name_the_argument(options, name):
     problem = cp.TeacherStudent.grid()
     with pytest.raises(cp.InvalidArgument, match=name):
         cp.train(problem, problem.init(5, [0]), **options)
+
+
+def test_several_widths_are_trained_by_the_same_steps_as_alone():
+    problem, calls = cp.TeacherStudent.grid(), []
+    starts = {width: problem.init(width, range(2)) for width in (3, 5)}
+    together = cp.train(problem, starts, lr=1e-2, steps=30, record=3, callback=lambda *done: calls.append(done))
+    assert calls[-1] == (30, 30)
+    for width, theta0 in starts.items():
+        alone = cp.train(problem, theta0, lr=1e-2, steps=30, record=3)
+        assert torch.equal(together[width].theta, alone.theta)
+        assert torch.equal(together[width].trajectory, alone.trajectory)
+
+
+def test_a_device_can_be_asked_for_by_name():
+    problem = cp.TeacherStudent.grid()
+    theta0 = problem.init(2, [0])
+    trained = cp.train(problem, theta0, steps=2, device="cpu")
+    assert torch.equal(trained.theta, cp.train(problem, theta0, steps=2).theta)
+    assert cp.TeacherStudent.grid(device="auto").device.type in ("cpu", "cuda")
+    if not torch.cuda.is_available():
+        with pytest.raises(cp.errors.DeviceUnavailable, match="no GPU"):
+            cp.train(problem, theta0, steps=2, device="cuda")
+    with pytest.raises(cp.errors.InvalidArgument, match="a Bowl on cpu cannot be moved to meta"):
+        cp.train(Bowl(), torch.ones(1, 2, dtype=torch.float64), steps=2, device="meta")

@@ -214,3 +214,20 @@ def test_other_errors_are_not_taken_for_a_full_memory(tmp_path: Path, monkeypatc
     with Store.create(tmp_path / "study.db", QUICK) as store:
         (failure,) = run_study(store, [1], range(10))
     assert (sizes, failure.reason) == ([10], "RuntimeError: shapes do not match")
+
+
+def test_a_study_on_a_gpu_refines_there_and_is_judged_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU's part replaced by the CPU's own refinement: the same kinds, and the loss never higher."""
+    problem, unit = TeacherStudent.grid(), run.Unit(2, 0, (0, 1, 2, 3))
+    plain, verdicts = run.compute_unit(QUICK, problem, unit, Initial())
+    monkeypatch.setattr(run, "_refined_on_gpu", lambda spec, problem, theta: run.refine(problem, theta).theta)
+    twice, again = run.compute_unit(QUICK, problem, unit, Initial())
+    assert [row["kind"] for row in again] == [row["kind"] for row in verdicts]
+    for first, second in zip(plain, twice, strict=True):
+        assert np.array_equal(first["trained_theta"], second["trained_theta"])
+        assert second["loss"] <= first["loss"] * (1 + 1e-9) + 1e-25
+
+
+def test_the_cpu_does_not_refine_twice() -> None:
+    theta = torch.zeros(1, 6, dtype=torch.float64)
+    assert run._refined_on_gpu(QUICK, TeacherStudent.grid(), theta) is theta
