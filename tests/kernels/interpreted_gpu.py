@@ -252,10 +252,10 @@ def test_chunks_of_steps_do_not_change_a_bit() -> None:
     assert all(torch.equal(getattr(once, name), getattr(often, name)) for name in STATE)
 
 
-@pytest.mark.parametrize("widths", [(2, 5, 3), (9, 12)])
+@pytest.mark.parametrize("widths", [(2, 5, 3), (9, 10)])
 def test_widths_together_take_the_same_steps_as_alone(widths: tuple[int, ...]) -> None:
     cases = [Case("sigmoid", width, 2, output_bias=True, rows=2) for width in widths]
-    plan, samples = schedule(4), cases[0].problem().samples
+    plan, samples = schedule(2), cases[0].problem().samples
     runs = [AdamRun.start(case.theta()) for case in cases]
     gpu.adam_together(samples, runs, plan, BETAS, ADAM_EPS)
     for case, run in zip(cases, runs, strict=True):
