@@ -76,7 +76,7 @@ PICTURE_SETTINGS: Mapping[str, PatternSetting] = {
     "digits": PatternSetting(
         "digits",
         "fully-connected",
-        PatternRecipe(lr=0.003, batch_size=128, steps=6000, final_lr=0.05, cells=(25, 25)),
+        PatternRecipe(lr=0.01, batch_size=128, steps=4000, final_lr=0.02, cells=(25, 25)),
         size=20,
         options={"widths": (64, 32)},
     ),
@@ -90,9 +90,9 @@ FILLING_SETTINGS: Mapping[str, PatternSetting] = {
     "digits": PatternSetting(
         "digits",
         "pattern-cnn",
-        PatternRecipe(lr=0.003, batch_size=128, steps=200, final_lr=0.05, cells=(10, 10)),
-        size=10,
-        options={"channels": (4, 4, 8), "pool": 2, "hidden": 16},
+        PatternRecipe(lr=0.03, batch_size=32, steps=150, final_lr=0.05, cells=(8, 8)),
+        size=8,
+        options={"channels": (4, 4, 8, 8), "pool": 4, "hidden": 32},
     ),
     **{
         name: PatternSetting(name, "pattern-cnn", PatternRecipe(steps=steps), RANDOM_SIZE, _DEEP, source=_SOURCE)

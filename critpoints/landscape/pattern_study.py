@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class _Unit:
     setting: PatternSetting
     levels: np.ndarray
     seed: int
+    keep_plane: bool = True  # networks with BatchNorm have more parameters, and planes cannot be stacked then
 
 
 def run_picture(
@@ -100,13 +102,10 @@ def run_filling(
         f"setting must have architecture pattern-cnn, which knows batch_norm, got {setting.architecture}",
     )
     units: dict[str, _Unit] = {}
-    for batch_norm in (False, True):
-        variant = setting.with_batch_norm(batch_norm)
-        for filling in fillings:
-            for run in range(runs):
-                mask = random_mask((setting.size, setting.size), filling, seed=1000 * run + round(100 * filling))
-                name = f"{'with' if batch_norm else 'without'}-batch-norm-filling-{filling:.2f}-run-{run}"
-                units[name] = _Unit(variant, mask, run)
+    for run, filling, batch_norm in itertools.product(range(runs), fillings, (False, True)):
+        mask = random_mask((setting.size, setting.size), filling, seed=1000 * run + round(100 * filling))
+        name = f"run-{run}-filling-{filling:.2f}-{'with' if batch_norm else 'without'}-batch-norm"
+        units[name] = _Unit(setting.with_batch_norm(batch_norm), mask, run, keep_plane=False)
     require(len(units) == 2 * runs * len(fillings), f"fillings must differ by 0.01 or more, got {list(fillings)}")
     results = run_units(
         folder,
@@ -128,7 +127,7 @@ class FillingStudy:
     Attributes:
         fillings: (F,).
         runs: R, masks of each filling.
-        result: the arrays of all planes: without BatchNorm, then with it, each filling after filling, run after run.
+        result: the arrays of all planes: run after run, in each filling after filling, without BatchNorm and with it.
     """
 
     fillings: np.ndarray
@@ -138,7 +137,7 @@ class FillingStudy:
     def array(self, name: str) -> np.ndarray:
         """An array of the result as (2, F, R, ...); index 1 of the first axis is with BatchNorm."""
         values = self.result.arrays[name]
-        return values.reshape(2, len(self.fillings), self.runs, *values.shape[1:])
+        return values.reshape(self.runs, len(self.fillings), 2, *values.shape[1:]).swapaxes(0, 2)
 
     def accuracies(self, part: str = "test") -> np.ndarray:
         """Mean accuracy of black and of white cells, (2, F, R, 2); NaN where a mask has no cells of a colour."""
@@ -256,13 +255,13 @@ def _compute(
         "cpu_seconds_fit": fitted - start,
         "cpu_seconds_maps": time.process_time() - fitted,
     }
+    frame = {"origin": pattern.frame.origin.cpu().numpy(), "steps": pattern.frame.steps.cpu().numpy()}
     return {
         "levels": np.asarray(unit.levels, dtype=np.float64),
         "trained": pattern.trained,
         **maps,
         "losses": pattern.losses,
-        "origin": pattern.frame.origin.cpu().numpy(),
-        "steps": pattern.frame.steps.cpu().numpy(),
+        **(frame if unit.keep_plane else {}),
         "evaluation": np.array(pattern.evaluation),
         **{key: np.array(value) for key, value in measured.items()},
     }

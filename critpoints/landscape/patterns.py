@@ -37,7 +37,10 @@ class CellLoss(Protocol):
     are then evaluated a few at a time; a coupled loss costs one more forward pass.
     """
 
-    coupled: bool
+    @property
+    def coupled(self) -> bool:
+        """Whether it is no sum over the cells."""
+        ...
 
     def __call__(self, outputs: Tensor, y: Tensor, levels: Tensor, weights: Tensor) -> Tensor:
         """The loss, a scalar."""
@@ -221,7 +224,8 @@ def fit_pattern(
     require(evaluation in EVALUATIONS, f"evaluation must be one of {', '.join(EVALUATIONS)}, got {evaluation!r}")
     target = np.asarray(levels, dtype=np.float64)
     require(bool(((target >= 0) & (target <= 1)).all()), "levels must lie in [0, 1], from white to black")
-    loss = loss or (PatternLoss(recipe.cut) if np.isin(target, (0, 1)).all() else GreyLoss(recipe.cut))
+    is_mask = bool(np.isin(target, (0, 1)).all())
+    chosen: CellLoss = loss or (PatternLoss(recipe.cut) if is_mask else GreyLoss(recipe.cut))
     trained = boundary_cells(target) if recipe.skip_interior else np.ones(target.shape, dtype=bool)
     groups = _groups(target, trained, recipe.cells)
     require(
@@ -239,7 +243,7 @@ def fit_pattern(
         speed = cells.measure_speed(_detached(plane, cells.dtype), coordinates[:_TIMED_CELLS], batch)
         evaluation = speed.fastest
     cells = cells.with_strategy(evaluation)
-    losses = _train(plane, cells, data, _Target(coordinates, target, groups, loss), recipe, seed, callback)
+    losses = _train(plane, cells, data, _Target(coordinates, target, groups, chosen), recipe, seed, callback)
     bytes_needed = memory(cells.dim, plane.dimension, target.size, itemsize=cells.dtype.itemsize)
     frame = _detached(plane, cells.dtype)
     return Pattern(plane.requires_grad_(False), frame, trained, losses, evaluation, speed, bytes_needed)
@@ -279,6 +283,8 @@ def _train(
     optimiser = torch.optim.Adam(plane.parameters(), lr=recipe.lr)
     generator = np.random.default_rng((seed, 1))
     losses = np.empty(recipe.steps)
+    if callback is not None:
+        callback(0, recipe.steps, "")
     for step in range(recipe.steps):
         chosen = generator.choice(len(x), min(recipe.batch_size, len(x)), replace=False)
         samples = torch.from_numpy(chosen).to(x.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,6 +29,7 @@ from critpoints.plots.style import (
 LOSS_COLORS, ACCURACY_COLORS = "cividis", "cividis_r"
 _LOSS_RANGE = 1e-3  # of the largest loss: smaller ones are drawn as this one
 PARTS = ("train", "test")
+_Line = Literal["-", ":"]
 
 
 def pattern_maps(levels: object, trained: object, maps: Mapping[str, object], *, title: str | None = None) -> Figure:
@@ -115,7 +116,7 @@ def filling_curves(fillings: object, accuracies: object, *, part: str = "test", 
     for (label, color, marker, side), each in zip(styles, values, strict=True):
         moved = x + side * width / 2  # bars of both side by side
         _draw_curve(left, moved, each[..., 0] - each[..., 1], color, marker, "-")
-        for colour, line in ((0, "-"), (1, ":")):
+        for colour, (_, line) in enumerate(_LINES):
             _draw_curve(right, moved, each[..., colour], color, marker, line)
         handles.append(Line2D([], [], color=color, marker=marker, label=label))
     handles += [Line2D([], [], color="0.3", linestyle=line, label=f"{name} cells") for name, line in _LINES]
@@ -130,14 +131,16 @@ def filling_curves(fillings: object, accuracies: object, *, part: str = "test", 
     return figure
 
 
-_LINES = (("black", "-"), ("white", ":"))
+_LINES: tuple[tuple[str, _Line], ...] = (("black", "-"), ("white", ":"))
 
 
-def _draw_curve(axes: Axes, x: np.ndarray, runs: np.ndarray, color: str, marker: str, line: str) -> None:
+def _draw_curve(axes: Axes, x: np.ndarray, runs: np.ndarray, color: str, marker: str, line: _Line) -> None:
     """Mean and standard deviation over the runs, (F, R); fillings without a cell of the colour are left out."""
     some = np.isfinite(runs).any(axis=1)
     mean = np.nanmean(runs[some], axis=1)
-    spread = [np.std(row[np.isfinite(row)], ddof=1) if np.isfinite(row).sum() > 1 else 0.0 for row in runs[some]]
+    spread = np.array(
+        [np.std(row[np.isfinite(row)], ddof=1) if np.isfinite(row).sum() > 1 else 0.0 for row in runs[some]]
+    )
     axes.errorbar(
         x[some], mean, spread, color=color, marker=marker, linestyle=line, markersize=5, capsize=2.5, elinewidth=1.2
     )
