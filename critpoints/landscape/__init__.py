@@ -14,6 +14,8 @@ _HOMES = {
     "cut_plane_through": "critpoints.landscape.subspaces",
     "optimise_in_subspaces": "critpoints.landscape.subspaces",
     "SectionObjective": "critpoints.landscape.subspaces",
+    "fit_pattern": "critpoints.landscape.patterns",
+    "map_pattern": "critpoints.landscape.patterns",
     "fit_tunnel": "critpoints.landscape.tunnels",
     "measure_tunnel_width": "critpoints.landscape.tunnel_width",
     "measure_short_directions": "critpoints.landscape.short_directions",
@@ -21,6 +23,7 @@ _HOMES = {
     "run_large_scale": "critpoints.landscape.large_scale",
     "Evaluator": "critpoints.landscape.evaluation",
     "Interpolation": "critpoints.landscape.interpolation",
+    "PatternRecipe": "critpoints.landscape.patterns",
     "Recipe": "critpoints.landscape.training",
     "State": "critpoints.landscape.evaluation",
     "build": "critpoints.landscape.networks",
@@ -35,6 +38,7 @@ _HOMES = {
 __all__ = [
     "Evaluator",
     "Interpolation",
+    "PatternRecipe",
     "Recipe",
     "SectionObjective",
     "SnapshotWriter",
@@ -46,9 +50,11 @@ __all__ = [
     "cut_plane_through",
     "find_principal_components",
     "fit",
+    "fit_pattern",
     "fit_tunnel",
     "interpolate",
     "interpolate_snapshots",
+    "map_pattern",
     "measure_short_directions",
     "measure_tunnel_width",
     "optimise_in_subspaces",
@@ -63,6 +69,7 @@ if TYPE_CHECKING:
     from critpoints.landscape.interpolation import Interpolation, interpolate, interpolate_snapshots
     from critpoints.landscape.large_scale import run_large_scale
     from critpoints.landscape.networks import build
+    from critpoints.landscape.patterns import PatternRecipe, fit_pattern, map_pattern
     from critpoints.landscape.radius import sweep_radius
     from critpoints.landscape.short_directions import measure_short_directions
     from critpoints.landscape.snapshots import Snapshots, SnapshotWriter

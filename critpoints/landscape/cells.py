@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -170,7 +171,8 @@ class Cells:
         return coordinates.split(self.chunk_sizes(len(coordinates)))
 
 
-def cross_entropies(outputs: Tensor, y: Tensor) -> Tensor:
-    """The mean cross-entropy of each cell: (n, B, C), (B,) -> (n,)."""
+def cross_entropies(outputs: Tensor, y: Tensor, cut: float = math.inf) -> Tensor:
+    """The mean cross-entropy of each cell: (n, B, C), (B,) -> (n,); that of a sample counts as ``cut`` at most."""
     n, batch, _ = outputs.shape
-    return F.cross_entropy(outputs.flatten(0, 1), y.repeat(n), reduction="none").view(n, batch).mean(1)
+    losses = F.cross_entropy(outputs.flatten(0, 1), y.repeat(n), reduction="none")
+    return (losses.clamp(max=cut) if cut < math.inf else losses).view(n, batch).mean(1)

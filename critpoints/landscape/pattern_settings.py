@@ -76,7 +76,7 @@ PICTURE_SETTINGS: Mapping[str, PatternSetting] = {
     "digits": PatternSetting(
         "digits",
         "fully-connected",
-        PatternRecipe(lr=0.01, batch_size=128, steps=4000, final_lr=0.02, cells=(25, 25)),
+        PatternRecipe(lr=0.01, batch_size=128, steps=2500, final_lr=0.02, cells=(25, 25), cut_samples=True),
         size=20,
         options={"widths": (64, 32)},
     ),

@@ -176,10 +176,11 @@ class FillingStudy:
     def sentence(self) -> str:
         """Whether the claim appears, for the reader."""
         claim = self.harder_with_batch_norm()
-        outcome = "is reproduced" if claim.reproduced else "is not reproduced"
+        side = "larger" if claim.mean >= 0 else "smaller"
+        error = f" ± {claim.standard_error:.3f}" if self.runs > 1 else ""
         return (
-            f"That random masks are harder to find with BatchNorm {outcome} here: the accuracy of black minus white"
-            f" cells is {claim.mean:+.3f} ± {claim.standard_error:.3f} larger without it (test, {self.runs} runs)."
+            f"That random masks are harder to find with BatchNorm is {claim.outcome} here: the accuracy of black minus"
+            f" white cells is {abs(claim.mean):.3f}{error} {side} without it (test, {self.runs} runs)."
         )
 
     def to_dict(self) -> dict[str, Any]:

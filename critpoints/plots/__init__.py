@@ -13,6 +13,7 @@ from critpoints.plots.large_scale import large_scale_page
 from critpoints.plots.levels import loss_levels
 from critpoints.plots.neurons import neurons_over_teacher
 from critpoints.plots.parents import parent_profile, parent_section
+from critpoints.plots.patterns import filling_curves, pattern_maps, random_pattern_maps
 from critpoints.plots.spectrum import smallest_eigenvalue_against_loss, smallest_eigenvalue_histogram
 from critpoints.plots.style import KIND_STYLES, KindStyle
 from critpoints.plots.trajectories import trajectory_planes
@@ -24,6 +25,7 @@ __all__ = [
     "channel_profile",
     "eigenvalues_along_line",
     "epsilon_sweep",
+    "filling_curves",
     "interpolation_lines",
     "kinds_per_width",
     "large_scale_page",
@@ -32,6 +34,8 @@ __all__ = [
     "neurons_over_teacher",
     "parent_profile",
     "parent_section",
+    "pattern_maps",
+    "random_pattern_maps",
     "smallest_eigenvalue_against_loss",
     "smallest_eigenvalue_histogram",
     "spectral_density_curve",

@@ -52,15 +52,15 @@ def test_pictures_keep_their_grey_levels_if_asked_to(run, empty: Path) -> None:
 
 
 def test_the_filling_study_leaves_figures_and_a_sentence(run, empty: Path) -> None:
-    arguments = ("patterns", "filling", "--size", 4, "--steps", 1, "--cells", 1, 1, "--evaluation", "loop")
-    finished = run(*arguments, "--runs", 2, "--fillings", "0.3,0.6", "--out", "out")
+    arguments = ("patterns", "filling", "--size", 3, "--steps", 1, "--cells", 1, 1, "--evaluation", "loop")
+    finished = run(*arguments, "--runs", 2, "--fillings", "0.4", "--out", "out")
     assert finished.code == 0
     assert "harder to find with BatchNorm" in finished.out
     expected = ["filling.npz", "filling_curves.png", "random_pattern_maps.png", "units"]
     assert sorted(each.name for each in (empty / "out").iterdir()) == expected
-    again = run(*arguments, "--runs", 2, "--fillings", "0.3,0.6", "--out", "out", "--json")
+    again = run(*arguments, "--runs", 2, "--fillings", "0.4", "--out", "out", "--json")
     assert again.document["runs"] == 2
-    assert np.shape(again.document["differences_with"]["test"]) == (2, 2)
+    assert np.shape(again.document["differences_with"]["test"]) == (1, 2)
 
 
 @pytest.mark.parametrize(

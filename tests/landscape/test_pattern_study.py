@@ -88,7 +88,9 @@ def made_up(without: np.ndarray, with_norm: np.ndarray) -> FillingStudy:
     return FillingStudy(fillings, runs, Result({}, {"levels": levels, "test_accuracy": accuracy}))
 
 
-@pytest.mark.parametrize(("shift", "words"), [(0.2, "is reproduced"), (0.0, "is not reproduced"), (-0.2, "is not")])
+@pytest.mark.parametrize(
+    ("shift", "words"), [(0.2, "is reproduced"), (0.0, "is not reproduced"), (-0.2, "is not reproduced")]
+)
 def test_the_sentence_says_what_the_numbers_say(shift: float, words: str) -> None:
     rng = np.random.default_rng(0)
     with_norm = 0.3 + 0.01 * rng.standard_normal((3, 5))
@@ -98,7 +100,15 @@ def test_the_sentence_says_what_the_numbers_say(shift: float, words: str) -> Non
     claim = study.harder_with_batch_norm()
     np.testing.assert_allclose(claim.values, (without - with_norm).mean(0))
     assert words in study.sentence
-    assert f"{(without - with_norm).mean():+.3f}" in study.sentence
+    mean = (without - with_norm).mean()
+    assert f"{abs(mean):.3f} ± " in study.sentence
+    assert ("larger" if mean > 0 else "smaller") + " without it" in study.sentence
+
+
+def test_one_run_reproduces_nothing() -> None:
+    study = made_up(np.full((2, 1), 0.4), np.full((2, 1), 0.1))
+    assert "is not reproduced" in study.sentence
+    assert "nan" not in study.sentence
 
 
 def test_masks_without_a_colour_are_left_out() -> None:
