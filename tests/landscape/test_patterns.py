@@ -13,12 +13,10 @@ from torch.nn import functional as F
 
 from critpoints.errors import InvalidArgument, InvalidData
 from critpoints.landscape import cells as cells_module
+from critpoints.landscape.cell_losses import DecorrelatedLoss, GreyLoss, PatternLoss
 from critpoints.landscape.cells import Cells, Speed
 from critpoints.landscape.networks import CentredBatchNorm2d, build
 from critpoints.landscape.patterns import (
-    DecorrelatedLoss,
-    GreyLoss,
-    PatternLoss,
     PatternRecipe,
     fit_pattern,
     initial_vectors,
