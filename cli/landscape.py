@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .experiments import Request, conclude, experiment_options
+from .landscape_patterns import patterns
 from .large_scale import ensembles, subspace, tunnels, wedges
 from .sections import curve, section
 
@@ -94,5 +95,5 @@ def _compare(runs: list[Result], compare: Callable[..., Any], experiment: Any, r
     return Result({**runs[0].header, "unit": "pairs"}, arrays)
 
 
-for _command in (section, curve, wedges, subspace, tunnels, ensembles):
+for _command in (section, curve, wedges, subspace, tunnels, ensembles, patterns):
     landscape.add_command(_command)

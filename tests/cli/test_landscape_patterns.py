@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imsave
 
-from critpoints_cli.landscape_patterns import patterns
-from critpoints_cli.main import cli
-
-FIT = ("patterns", "fit", "--size", 4, "--steps", 2, "--cells", 2, 2)
-
-
-@pytest.fixture(autouse=True)
-def command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The group by itself, wherever it is attached."""
-    monkeypatch.setitem(cli.commands, "patterns", patterns)
+FIT = ("landscape", "patterns", "fit", "--size", 4, "--steps", 2, "--cells", 2, 2)
 
 
 def test_an_icon_is_fitted_drawn_and_read_again(run, empty: Path) -> None:
@@ -52,7 +43,7 @@ def test_pictures_keep_their_grey_levels_if_asked_to(run, empty: Path) -> None:
 
 
 def test_the_filling_study_leaves_figures_and_a_sentence(run, empty: Path) -> None:
-    arguments = ("patterns", "filling", "--size", 3, "--steps", 1, "--cells", 1, 1, "--evaluation", "loop")
+    arguments = ("landscape", "patterns", "filling", "--size", 3, "--steps", 1, "--cells", 1, 1, "--evaluation", "loop")
     finished = run(*arguments, "--runs", 2, "--fillings", "0.4", "--out", "out")
     assert finished.code == 0
     assert "harder to find with BatchNorm" in finished.out
@@ -78,7 +69,7 @@ def test_the_filling_study_leaves_figures_and_a_sentence(run, empty: Path) -> No
     ids=str,
 )
 def test_what_is_refused(run, empty: Path, arguments: tuple, code: int, message: str) -> None:
-    finished = run("patterns", *arguments)
+    finished = run("landscape", "patterns", *arguments)
     assert finished.code == code
     assert message in finished.error
     assert list(empty.iterdir()) == []
