@@ -31,9 +31,19 @@ ISOLATED = {  # problem, half a side of the box of starts, starts; the box stand
 }
 
 
-@pytest.mark.parametrize("name", ISOLATED)
+LARGE = {
+    "Rosenbrock, d = 3": (Rosenbrock(3), 1.5, 40),
+    "QuadraticForm, negative": (QuadraticForm([-1.0, -2.0], seed=3), 2.0, 5),
+    "PlantedMorse, 5 of 5": (PlantedMorse(5, 5, seed=5), 1.5, 6000),
+    "PlantedMorse, 4 of 12": (PlantedMorse(12, 4, seed=8), 1.2, 3000),
+    "PlantedMorse, 0 of 30": (PlantedMorse(30, 0, seed=9), 1.0, 20),
+}
+ISOLATED_OR_LARGE = [*ISOLATED, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
+
+
+@pytest.mark.parametrize("name", ISOLATED_OR_LARGE)
 def test_every_known_critical_point_is_found_with_its_index_and_none_is_invented(name: str) -> None:
-    problem, half, starts = ISOLATED[name]
+    problem, half, starts = (ISOLATED | LARGE)[name]
     found = search_saddles(problem, uniform(problem.dim, -half, half, starts) + getattr(problem, "centre", 0.0))
     known = torch.stack([point.theta for point in problem.critical_points])
     index = torch.tensor([point.index for point in problem.critical_points])
@@ -49,6 +59,13 @@ STRATIFIED = {
     "DeepLinear, 3-2-3": (DeepLinear([3.0, 2.0, 1.0], [2], seed=1), 250),
     "QuadraticXor, 2": (QuadraticXor(2), 200),
 }
+
+
+WIDE = {
+    "DeepLinear, 3-3-3": (DeepLinear([3.0, 2.0, 1.0], [3], seed=2), 600),
+    "QuadraticXor, 3": (QuadraticXor(3), 600),
+}
+STRATIFIED_OR_WIDE = [*STRATIFIED, *(pytest.param(name, marks=pytest.mark.slow) for name in WIDE)]
 
 
 def levels(problem: StratifiedObjective, found: cp.FoundPoints) -> set[tuple[float, int]]:
@@ -70,9 +87,9 @@ def levels(problem: StratifiedObjective, found: cp.FoundPoints) -> set[tuple[flo
     return reached
 
 
-@pytest.mark.parametrize("name", STRATIFIED)
+@pytest.mark.parametrize("name", STRATIFIED_OR_WIDE)
 def test_every_stratum_is_found_by_value_and_index_and_none_is_invented(name: str) -> None:
-    problem, starts = STRATIFIED[name]
+    problem, starts = (STRATIFIED | WIDE)[name]
     assert problem.dim is not None
     found = search_saddles(problem, uniform(problem.dim, -2.0, 2.0, starts))
     assert levels(problem, found) == {(stratum.loss, stratum.index) for stratum in problem.strata}
