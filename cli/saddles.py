@@ -48,7 +48,13 @@ SHOWN_EIGENVALUES = 3
 @click.option("--iterations", type=click.IntRange(1), default=150, show_default=True, help="Of a search at most.")
 @click.option("--tree/--no-tree", default=True, help="Follow the saddles of index 1 down, and build the merge tree.")
 @click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder of the search.")
-@options.descent_method
+@click.option(
+    "--method",
+    type=click.Choice(["monotone", "flow", "newton"]),
+    default="monotone",
+    show_default=True,
+    help="Ways down: by Newton steps on which the loss never rises, by the gradient flow, or by plain Newton.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @options.threads
 @options.figures

@@ -18,13 +18,15 @@ from critpoints.classification import classify, settle
 from critpoints.errors import InvalidArgument, Status, require
 from critpoints.objectives.base import Objective
 from critpoints.objectives.two_layer import TwoLayerObjective
-from critpoints.solvers.base import Callback
+from critpoints.solvers.base import Callback, iterate
 from critpoints.solvers.escaping import escape_directions
 from critpoints.solvers.gradient_flow import follow_flow
+from critpoints.solvers.monotone_newton import MonotoneNewton
 from critpoints.symmetry.reduction import merge_duplicates
 from critpoints.verdict import CRITICAL, Verdict
 
-METHODS = ("flow", "newton")
+METHODS = ("flow", "monotone", "newton")
+WALK = 800  # iterations of monotone Newton at most
 SHIFT = 0.1  # of mu, along the saddle line away from a degenerate point
 NOTHING = 1e-6  # a share up to this is none; relative distance of weight vectors that are copies
 HALVINGS = 20
@@ -115,8 +117,9 @@ def descend_from_saddles(
     Args:
         directions: eigenvectors a row, the most negative ones; fewer where the index is lower.
         epsilon: length of the step away from the saddle, halved until the loss is lower there.
-        method: ``flow`` follows the gradient flow and refines its end, ``newton`` refines from the step on: faster, but
-            its long steps may cross into another basin.
+        method: ``flow`` follows the gradient flow and refines its end; ``monotone`` takes Newton steps on whose way the
+            loss never rises, so that it stays below the saddle; ``newton`` refines from the step on: its long steps
+            may cross into another basin.
         known_minimum: as for ``classify``.
         callback: callback(ways down finished, ways down), of the flow.
 
@@ -197,7 +200,10 @@ def _descend(
 ) -> list[Branch]:
     points = torch.stack([start.theta for start in starts])
     flow = follow_flow(problem, points, time=TIME, callback=callback) if method == "flow" else None
-    settled = settle(problem, points if flow is None else flow.theta, known_minimum=known_minimum)
+    ends = points if flow is None else flow.theta
+    if method == "monotone":
+        ends = iterate(MonotoneNewton(), problem, points, max_iterations=WALK, callback=callback)["theta"]
+    settled = settle(problem, ends, known_minimum=known_minimum)
     return [
         Branch(
             direction=start.direction,

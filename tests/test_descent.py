@@ -12,7 +12,9 @@ import critpoints as cp
 from critpoints.errors import InvalidArgument
 from critpoints.objectives.base import Objective
 from critpoints.objectives.zoo import MuellerBrown
+from critpoints.solvers.base import iterate
 from critpoints.solvers.escaping import escape_directions
+from critpoints.solvers.monotone_newton import MonotoneNewton
 from critpoints.symmetry.splitting import saddle_line, splitting_matrices
 
 
@@ -30,7 +32,7 @@ def descents(problem, theta, **options):
     return result
 
 
-@pytest.mark.parametrize("method", ["flow", "newton"])
+@pytest.mark.parametrize("method", ["flow", "monotone", "newton"])
 def test_the_two_sides_of_a_double_well(method):
     result = descents(DoubleWell(), torch.zeros(2, dtype=torch.float64), method=method)
     assert [branch.sign for branch in result.branches] == [1, -1]
@@ -39,7 +41,7 @@ def test_the_two_sides_of_a_double_well(method):
     assert result.branches[0].direction.tolist() == [1.0, 0.0]
     assert result.branches[0].eigenvalue == pytest.approx(-1.0)
     assert result.saddle.index == 1 and result.reason == ""
-    assert (result.branches[0].flow is None) == (method == "newton")
+    assert (result.branches[0].flow is None) == (method != "flow")
     json.dumps(result.to_dict())
 
 
@@ -166,3 +168,25 @@ def test_the_sign_and_the_count_of_escape_directions():
     assert bool((found.vectors.amax(-1) == found.vectors.abs().amax(-1)).all())
     with pytest.raises(InvalidArgument, match="count"):
         escape_directions(DoubleWell(), torch.zeros(1, 2, dtype=torch.float64), count=3)
+
+
+class Ridge(Objective):
+    """(x^2 - 1)^2 (x - 3)^2 + (x - 1)^2 / 20: three wells in a row; a Newton step may jump from one to the next."""
+
+    dim = 1
+
+    def loss(self, theta):
+        x = theta[..., 0]
+        return (x**2 - 1) ** 2 * (x - 3) ** 2 / 9 + (x - 1) ** 2 / 20
+
+
+def test_monotone_newton_never_rises_on_its_way():
+    """From every start it ends where the gradient flow ends, in the well that it starts in."""
+    start = torch.linspace(-1.6, 3.6, 40, dtype=torch.float64).unsqueeze(-1)
+    ends = iterate(MonotoneNewton(), Ridge(), start, max_iterations=200)["theta"][:, 0]
+    grid = torch.linspace(-2, 4, 6001, dtype=torch.float64)
+    loss = Ridge().loss(grid.unsqueeze(-1))
+    tops = grid[1:-1][(loss[1:-1] > loss[:-2]) & (loss[1:-1] > loss[2:])]
+    assert len(tops) == 2
+    basin = lambda x: (x[:, None] > tops).sum(-1)  # noqa: E731
+    assert torch.equal(basin(ends), basin(start[:, 0]))

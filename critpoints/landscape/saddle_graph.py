@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from critpoints.census import CensusEntry, take_census
 from critpoints.descent import Descents, descend_from_saddles
 from critpoints.landscape.saddle_census import CriticalEntry
@@ -41,7 +43,7 @@ def join_minima(
     verdicts: Verdicts,
     saddles: Sequence[CriticalEntry],
     *,
-    method: str = "flow",
+    method: str = "monotone",
     callback: Callback | None = None,
 ) -> SaddleGraph:
     """The merge tree of the minima and channels among ``verdicts``, joined by proven saddles of index 1.
@@ -53,7 +55,7 @@ def join_minima(
         verdicts: of a study's end points; how many of them a leaf has is its basin fraction.
         saddles: entries of a census of saddles; those that are not proven or not of index 1 are left out.
         method: of the ways down, as for ``descend_from_saddles``.
-        callback: callback(saddles done, saddles).
+        callback: callback(ways down finished, ways down).
     """
     left_out: dict[str, list[int]] = {}
     usable = []
@@ -64,11 +66,10 @@ def join_minima(
             left_out.setdefault("not proven", []).append(number)
         else:
             usable.append(number)
-    descents = []
-    for done, number in enumerate(usable):
-        descents += descend_from_saddles(problem, saddles[number].verdict.theta[None], method=method)
-        if callback is not None:
-            callback(done + 1, len(usable))
+    descents: tuple[Descents, ...] = ()
+    if usable:
+        theta = torch.stack([saddles[number].verdict.theta for number in usable])
+        descents = descend_from_saddles(problem, theta, method=method, callback=callback)
     ends = [branch.end for ways in descents for branch in ways.branches]
     leaves, leaf_of = _leaves(problem, verdicts, ends)
     passes, first = [], 0
@@ -84,7 +85,7 @@ def join_minima(
             left_out.setdefault("not above its ends by more than rounding", []).append(number)
             continue
         passes.append(Pass(f"saddle {number}", saddle.verdict.loss, (a, b), _evidence(saddle, ways)))
-    return SaddleGraph(build_merge_tree(leaves, passes), tuple(descents), left_out)
+    return SaddleGraph(build_merge_tree(leaves, passes), descents, left_out)
 
 
 def _evidence(saddle: CriticalEntry, ways: Descents) -> dict[str, Any]:
