@@ -198,7 +198,7 @@ def _prove(
 
 
 def run(k: int, starts: int, seed: int, folder: Path, *, callback: Callback | None = None) -> SpuriousMinima:
-    """``find_minima`` with files: a certificate an orbit as it is proven, at the end ``k-NN.summary``, which is read back.
+    """``find_minima`` with files: a certificate an orbit as it is proven, then ``k-NN.summary``, which is read back.
 
     Raises:
         SpecMismatch: the folder holds the minima for this k from other starts.
