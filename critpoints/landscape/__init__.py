@@ -9,6 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "Section": "critpoints.landscape.sections",
+    "evaluate_section": "critpoints.landscape.sections",
+    "section_around": "critpoints.landscape.sections",
+    "section_covering": "critpoints.landscape.sections",
+    "connect": "critpoints.landscape.curves",
+    "Curve": "critpoints.landscape.curves",
+    "match_weights": "critpoints.landscape.alignment",
+    "compare_barriers": "critpoints.landscape.alignment",
+    "filter_normalised": "critpoints.landscape.directions",
     "compare_ensembles": "critpoints.landscape.ensembles",
     "cut_plane": "critpoints.landscape.subspaces",
     "cut_plane_through": "critpoints.landscape.subspaces",
@@ -36,18 +45,24 @@ _HOMES = {
     "stream_principal_components": "critpoints.landscape.trajectories",
 }
 __all__ = [
+    "Curve",
     "Evaluator",
     "Interpolation",
     "PatternRecipe",
     "Recipe",
+    "Section",
     "SectionObjective",
     "SnapshotWriter",
     "Snapshots",
     "State",
     "build",
+    "compare_barriers",
     "compare_ensembles",
+    "connect",
     "cut_plane",
     "cut_plane_through",
+    "evaluate_section",
+    "filter_normalised",
     "find_principal_components",
     "fit",
     "fit_pattern",
@@ -55,15 +70,21 @@ __all__ = [
     "interpolate",
     "interpolate_snapshots",
     "map_pattern",
+    "match_weights",
     "measure_short_directions",
     "measure_tunnel_width",
     "optimise_in_subspaces",
     "run_large_scale",
+    "section_around",
+    "section_covering",
     "stream_principal_components",
     "sweep_radius",
 ]
 
 if TYPE_CHECKING:
+    from critpoints.landscape.alignment import compare_barriers, match_weights
+    from critpoints.landscape.curves import Curve, connect
+    from critpoints.landscape.directions import filter_normalised
     from critpoints.landscape.ensembles import compare_ensembles
     from critpoints.landscape.evaluation import Evaluator, State
     from critpoints.landscape.interpolation import Interpolation, interpolate, interpolate_snapshots
@@ -71,6 +92,7 @@ if TYPE_CHECKING:
     from critpoints.landscape.networks import build
     from critpoints.landscape.patterns import PatternRecipe, fit_pattern, map_pattern
     from critpoints.landscape.radius import sweep_radius
+    from critpoints.landscape.sections import Section, evaluate_section, section_around, section_covering
     from critpoints.landscape.short_directions import measure_short_directions
     from critpoints.landscape.snapshots import Snapshots, SnapshotWriter
     from critpoints.landscape.subspaces import SectionObjective, cut_plane, cut_plane_through, optimise_in_subspaces

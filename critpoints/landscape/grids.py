@@ -25,11 +25,11 @@ from critpoints.objectives.module import ModuleObjective
 
 FASTEST = "fastest"
 CHUNKS = (4, 16, 64, 256, 1024)
-FEW = 100  # points that are not worth a measurement
-SAMPLE = 3  # points on which a way is timed, at least, and compared with the plain one
+FEW = 256  # points that are not worth a measurement
+SAMPLE = 2  # points on which a way is timed, at least, and compared with the plain one
 TRIALS, LONG = 3, 0.5  # timings of each way, of which the least counts; one alone where it takes so many seconds
-ADVANTAGE = 0.97  # the share of the plain way's time below which another is chosen: less may be chance
-SLOWER = 1.1  # larger chunks are not tried once one takes this many times the best
+ADVANTAGE = 0.95  # the share of the plain way's time below which another is chosen: less may be chance
+SLOWER = 1.3  # a chunk that takes this many times the best at first is not timed again, and larger ones are not tried
 MEMORY_SHARE = 0.25  # of what is free
 
 
@@ -102,24 +102,27 @@ class GridLosses:
             size = int(way.partition("-")[2] or 1)
             if size > len(sample) or not self._fits(way, size):
                 continue
-            seconds = self._measured(sample[: max(size, SAMPLE)], way, truth)
+            seconds = self._measured(sample[: max(size, SAMPLE)], way, truth, least)
             if seconds < least:
                 best, least = way, seconds
             elif size > 1 and seconds > SLOWER * least:
                 break
         return best
 
-    def _measured(self, points: Tensor, way: str, truth: Tensor) -> float:
+    def _measured(self, points: Tensor, way: str, truth: Tensor, least: float) -> float:
         """Seconds a point; infinite where the way fails or computes something else.
 
         "linear" does where a layer's input depends on parameters and hides it from autograd (``detach``).
         """
         try:
+            start = time.perf_counter()
             found = self.evaluate(points, way)[: len(truth)]
+            first = (time.perf_counter() - start) / len(points)
             tolerance = torch.finfo(self.flat.origin.dtype).eps ** 0.6
             if not torch.allclose(found, truth, rtol=tolerance, atol=tolerance, equal_nan=True):
                 return math.inf
-            return self._seconds(points, way)
+            hopeless = "-" in way and first > SLOWER * least
+            return first if hopeless else self._seconds(points, way)
         except RuntimeError:  # what vmap does not know, or no memory
             return math.inf
 

@@ -185,6 +185,6 @@ def test_what_does_not_fit_is_named() -> None:
         match_weights(closure, network("mlp").state_dict(), network("mlp").state_dict())
     frozen = network("mlp")
     frozen[1].bias.requires_grad_(False)
-    with pytest.raises(InvalidArgument, match="'1.bias' is frozen or tied"):
+    with pytest.raises(InvalidArgument, match=r"'1\.bias' is frozen or tied"):
         own = cp.ModuleObjective(frozen, F.cross_entropy, data())
         match_weights(own, own.parameters_vector(), own.parameters_vector())

@@ -15,7 +15,7 @@ from critpoints.landscape.directions import (
 
 @pytest.mark.parametrize("name", ["mlp", "cnn-bn"])
 def test_filters_are_scaled_as_li_et_al_define(name: str) -> None:
-    """d_ij <- d_ij / |d_ij| |theta_ij| by loops over layers and filters; biases and BatchNorm's parameters stay fixed."""
+    """d_ij <- d_ij / |d_ij| |theta_ij| by loops over layers and filters; parameters with one axis stay fixed."""
     problem = objective(name)
     theta = problem.parameters_vector()
     drawn = random_directions(theta, 2, seed=3)

@@ -85,13 +85,13 @@ class Detached(nn.Module):
 
 def test_a_way_that_computes_something_else_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = cp.ModuleObjective(Detached().double(), F.cross_entropy, data())
-    section = plane(problem, 12)
+    section = plane(problem, 17)
     grid = GridLosses(problem, Flat(section.origin, section.directions))
     tried: dict[str, float] = {}
     measured = GridLosses._measured
 
-    def spy(self, points, way, truth) -> float:
-        tried[way] = measured(self, points, way, truth)
+    def spy(self, points, way, truth, least) -> float:
+        tried[way] = measured(self, points, way, truth, least)
         return tried[way]
 
     monkeypatch.setattr(GridLosses, "_measured", spy)
@@ -101,13 +101,14 @@ def test_a_way_that_computes_something_else_is_not_chosen(monkeypatch: pytest.Mo
 
 def test_the_fastest_way_is_the_one_with_the_least_time(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = objective("mlp")
-    section = plane(problem, 12)
+    section = plane(problem, 17)
     grid = GridLosses(problem, Flat(section.origin, section.directions))
-    times = {"loop": 1.0, "linear": 0.98, "vmap-4": 0.9, "vmap-16": 0.5, "vmap-64": 0.8}
+    times = {"loop": 1.0, "linear": 0.97, "vmap-4": 0.9, "vmap-16": 0.5, "vmap-64": 0.8, "vmap-256": 0.9}
     monkeypatch.setattr(GridLosses, "_seconds", lambda self, points, way: times[way])
+    monkeypatch.setattr(grids, "SLOWER", 1e9)  # real times play no part here
     assert grid.fastest(section.coefficients) == "vmap-16"
     times["vmap-4"] = times["vmap-16"] = 2.0
-    assert grid.fastest(section.coefficients) == "loop"  # an advantage of 2 % may be chance
+    assert grid.fastest(section.coefficients) == "loop"  # an advantage of 3 % may be chance
     assert grid.fastest(section.coefficients[: grids.FEW - 1]) == "loop"
 
 
