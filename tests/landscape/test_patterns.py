@@ -255,7 +255,7 @@ def test_a_network_that_vmap_cannot_take_goes_through_the_loop() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             z = self.linear(x.flatten(1))
-            return z if float(z.sum()) > 0 else 2 * z
+            return z if float(z.detach().sum()) > 0 else 2 * z
 
     recipe = PatternRecipe(steps=1, batch_size=8, cells=(2, 2))
     found = fit_pattern(Branching(), problem(torch.float32), np.eye(3), recipe, seed=0)
@@ -272,7 +272,9 @@ def test_centred_batch_norm_has_scales_of_mean_one_half() -> None:
     with torch.no_grad():
         reference.weight.copy_(layer.weight + 0.5)
         torch.testing.assert_close(layer(x), reference(x))
-    weights = torch.cat([build("pattern-cnn", (1, 8, 8), seed=s, batch_norm=True)[1].weight for s in range(60)])
+    weights = torch.cat(
+        [build("pattern-cnn", (1, 8, 8), seed=s, batch_norm=True)[1].weight.detach() for s in range(60)]
+    )
     for sample in (weights, batch_norm_scales(network("batch-norm"), 150)):
         assert abs(float(sample.mean())) < 4 * 0.29 / np.sqrt(len(sample))
         assert float(sample.abs().max()) <= 0.5
