@@ -92,7 +92,7 @@ def saddles(
     from critpoints.study.store import Store
 
     from .figures import check_folder
-    from .progress import Progress
+    from .progress import Progress, Spinner
 
     if figures is not None:
         check_folder(figures)
@@ -118,12 +118,20 @@ def saddles(
         say("interrupted; the searches that are done are stored")
         say(f"resume with: {shlex.join(['critpoints', *context.obj])}")
         raise
-    census = take_saddle_census(problem, found, max_index=plan.max_index)
+    with Spinner(quiet=quiet) as spinner:
+        census = take_saddle_census(
+            problem,
+            found,
+            max_index=plan.max_index,
+            callback=lambda done, total: spinner.update(f"proving distinct points: {done} of {total}"),
+        )
     _write_certificates(census, path / "certificates")
     predicted = find_predicted(problem, known.predicted, census)
     graph = None
     if tree and verdicts is not None:
-        graph = join_minima(problem, verdicts, census.saddles, method=method)
+        with Spinner(quiet=quiet) as spinner:
+            spinner.update("following saddles of index 1 down")
+            graph = join_minima(problem, verdicts, census.saddles, method=method)
         _write_tree(graph, path)
     document = _document(plan, census, kinds, known, predicted, graph)
     if figures is not None:

@@ -24,6 +24,7 @@ from critpoints.classification import DUPLICATE, classify
 from critpoints.errors import InvalidArgument, NotCertified
 from critpoints.objectives.teacher_student import TeacherStudent
 from critpoints.objectives.two_layer import TwoLayerObjective
+from critpoints.solvers.base import Callback
 from critpoints.solvers.saddle_search import FoundPoints, search_saddles
 from critpoints.symmetry.canonical import align
 from critpoints.symmetry.reduction import merge_duplicates
@@ -141,13 +142,19 @@ def _closest(w: Tensor, problem: TwoLayerObjective) -> float:
 
 
 def take_saddle_census(
-    problem: TwoLayerObjective, found: FoundPoints, *, max_index: int | None = None, prove: bool = True
+    problem: TwoLayerObjective,
+    found: FoundPoints,
+    *,
+    max_index: int | None = None,
+    prove: bool = True,
+    callback: Callback | None = None,
 ) -> SaddleCensus:
     """Counts, classifies and certifies the distinct critical points among ``found``.
 
     Args:
         max_index: saddles of a higher index are counted under their status alone.
         prove: certify the representatives.
+        callback: callback(distinct points judged, distinct points).
 
     Raises:
         InvalidArgument: the problem has no neurons.
@@ -167,12 +174,12 @@ def take_saddle_census(
     for rows in _group(problem, found, origins):
         best = max(rows, key=lambda row: (round(origins[row].worst_share, 1), -float(found.gradient_norm[row])))
         entries.append((best, rows))
-    verdicts = [classify(problem, found.theta[best])[0] for best, _ in entries]
-    prover = Prover(problem) if prove else None
-    listed = [
-        _entry(problem, verdict, origins[best], tuple(rows), prover)
-        for verdict, (best, rows) in zip(verdicts, entries, strict=True)
-    ]
+    prover, listed = Prover(problem) if prove else None, []
+    for best, rows in entries:
+        (verdict,) = classify(problem, found.theta[best])
+        listed.append(_entry(problem, verdict, origins[best], tuple(rows), prover))
+        if callback is not None:
+            callback(len(listed), len(entries))
     listed.sort(key=lambda entry: (entry.verdict.loss, entry.verdict.index))
     return SaddleCensus(tuple(listed), dict(ends), len(found.theta))
 
