@@ -19,7 +19,6 @@ problem, as a test of this program; it reports no times.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -373,20 +372,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.interpret:
         os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the card's memory is shared with torch
-    from training_throughput import Disagreement
+    from _measure import print_report
 
     try:
         if not options.interpret:
             require_gpu()
-        document = measure(options)
+        return print_report(lambda: measure(options), report, options.json)
     except NoGpu as error:
         print(error, file=sys.stderr)
         return 2
-    except Disagreement as error:
-        print(f"refusing to report: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(document, indent=2) if options.json else report(document))
-    return 0
 
 
 if __name__ == "__main__":

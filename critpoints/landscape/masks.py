@@ -77,16 +77,16 @@ def draw_icon(name: str, size: int = PICTURE_SIZE) -> np.ndarray:
     Raises:
         InvalidArgument: an unknown name, or a size below 3.
 
-    >>> print("\n".join("".join(".#"[cell] for cell in row) for row in draw_icon("arrow", 9).astype(int)))
-    .........
-    ....#....
-    ...###...
-    ..#####..
-    .#######.
-    ...###...
-    ...###...
-    ...###...
-    .........
+    >>> print("\n".join("".join("-#"[cell] for cell in row) for row in draw_icon("arrow", 9).astype(int)))
+    ---------
+    ----#----
+    ---###---
+    --#####--
+    -#######-
+    ---###---
+    ---###---
+    ---###---
+    ---------
     """
     require(name in ICONS, f"icon must be one of {', '.join(ICONS)}, got {name!r}")
     _require_size(size)

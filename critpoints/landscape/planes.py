@@ -130,8 +130,8 @@ def memory(n_parameters: int, dimension: int, n_points: int, *, itemsize: int = 
 
     Both as they are kept for training: parameters (a plane's in float64) and the two moments of Adam.
 
-    >>> memory(1000, 2, 2500)["ratio"]
-    416.5...
+    >>> round(memory(1000, 2, 2500)["ratio"], 1)
+    416.5
     """
     plane = 3 * 8 * ((1 + dimension) * n_parameters + 1)
     separate = 3 * itemsize * n_points * n_parameters

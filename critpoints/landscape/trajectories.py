@@ -59,8 +59,9 @@ def find_principal_components(points: Tensor, k: int = 2) -> PrincipalComponents
 
     >>> corners = torch.tensor([[0.0, 0.0, 1.0], [4.0, 0.0, 1.0], [0.0, 2.0, 1.0], [4.0, 2.0, 1.0]])
     >>> found = find_principal_components(corners)
-    >>> found.explained.tolist()[:2], found.components.abs().tolist()
-    ([0.8, 1.0], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> found.explained[:2].round(decimals=12), found.components.abs().round(decimals=12)
+    (tensor([0.8000, 1.0000], dtype=torch.float64), tensor([[1., 0., 0.],
+            [0., 1., 0.]], dtype=torch.float64))
     """
     points = _checked(points)
     _require_components(k, len(points))

@@ -98,6 +98,7 @@ def certified_study(saddle_study, tmp_path):
         text = cp.certify(cp.TeacherStudent.grid(), verdict).to_json()
         rows.append(("certificate", 2, point["seed"], verdict.kind.value, text))
     with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE certificates")
         connection.execute("CREATE TABLE certificates (form, width, seed, kind, document)")
         connection.executemany("INSERT INTO certificates VALUES (?, ?, ?, ?, ?)", rows)
         connection.execute("INSERT INTO certificates VALUES ('refusal', 2, 9, 'channel', NULL)")

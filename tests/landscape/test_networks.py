@@ -69,13 +69,13 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 
 def test_initialisations_have_their_scales() -> None:
-    layer = lambda model: next(each for each in model.modules() if isinstance(each, nn.Linear)).weight  # noqa: E731
+    layer = lambda model: next(each for each in model.modules() if isinstance(each, nn.Linear)).weight.detach()  # noqa: E731
     torch_own, openlth = (
         layer(build("fully-connected", (1, 20, 20), seed=0, initialisation=name)) for name in ("torch", "openlth")
     )
     assert float(openlth.square().mean()) == pytest.approx(2 / 400, rel=0.03)
     assert float(torch_own.square().mean()) == pytest.approx(1 / 1200, rel=0.03)
-    scales = next(m for m in build("vgg", (1, 8, 8), seed=0).modules() if isinstance(m, nn.BatchNorm2d)).weight
+    scales = next(m for m in build("vgg", (1, 8, 8), seed=0).modules() if isinstance(m, nn.BatchNorm2d)).weight.detach()
     assert 0 < float(scales.min()) < float(scales.max()) < 1
     with pytest.raises(InvalidArgument, match="initialisation must be one of openlth, torch"):
         build("vgg", (1, 8, 8), seed=0, initialisation="zeros")

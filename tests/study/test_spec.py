@@ -33,6 +33,8 @@ def test_the_hash_is_that_of_the_values_whatever_their_notation() -> None:
         {"dtype": "float32"},
         {"init": "abc"},
         {"code": "abc"},
+        {"teacher": "random:3:1"},
+        {"data": "gaussian:50:2:1"},
         {"numerics_version": 0},
     ],
     ids=lambda change: next(iter(change)),
