@@ -82,7 +82,7 @@ def draw_icon(name: str, size: int = PICTURE_SIZE) -> np.ndarray:
     ----#----
     ---###---
     --#####--
-    -#######-
+    ---###---
     ---###---
     ---###---
     ---###---
