@@ -30,6 +30,7 @@ SAMPLE = 2  # points on which a way is timed, at least, and compared with the pl
 TRIALS, LONG = 3, 0.5  # timings of each way, of which the least counts; one alone where it takes so many seconds
 ADVANTAGE = 0.95  # the share of the plain way's time below which another is chosen: less may be chance
 SLOWER = 1.3  # a chunk that takes this many times the best at first is not timed again, and larger ones are not tried
+BUDGET = 0.03  # no other way is tried once trying has taken this share of the plain way's time for all points
 MEMORY_SHARE = 0.25  # of what is free
 
 
@@ -96,9 +97,13 @@ class GridLosses:
             return plain
         order = torch.randperm(len(coefficients), generator=torch.Generator().manual_seed(0))
         sample = coefficients[order]
+        start = time.perf_counter()
         truth = self.evaluate(sample[:SAMPLE], plain)
-        best, least = plain, ADVANTAGE * self._seconds(sample[:SAMPLE], plain)
+        whole = self._seconds(sample[:SAMPLE], plain)
+        best, least = plain, ADVANTAGE * whole
         for way in self.ways[1:]:
+            if time.perf_counter() - start > BUDGET * whole * len(sample):
+                break
             size = int(way.partition("-")[2] or 1)
             if size > len(sample) or not self._fits(way, size):
                 continue

@@ -95,6 +95,7 @@ def test_a_way_that_computes_something_else_is_not_chosen(monkeypatch: pytest.Mo
         return tried[way]
 
     monkeypatch.setattr(GridLosses, "_measured", spy)
+    monkeypatch.setattr(grids, "BUDGET", 1e9)
     grid.fastest(section.coefficients)
     assert tried["linear"] == np.inf and np.isfinite(tried["vmap-4"])
 
@@ -106,10 +107,15 @@ def test_the_fastest_way_is_the_one_with_the_least_time(monkeypatch: pytest.Monk
     times = {"loop": 1.0, "linear": 0.97, "vmap-4": 0.9, "vmap-16": 0.5, "vmap-64": 0.8, "vmap-256": 0.9}
     monkeypatch.setattr(GridLosses, "_seconds", lambda self, points, way: times[way])
     monkeypatch.setattr(grids, "SLOWER", 1e9)  # real times play no part here
+    monkeypatch.setattr(grids, "BUDGET", 1e9)
     assert grid.fastest(section.coefficients) == "vmap-16"
     times |= dict.fromkeys(("vmap-4", "vmap-16", "vmap-64", "vmap-256"), 2.0)
     assert grid.fastest(section.coefficients) == "loop"  # an advantage of 3 % may be chance
     assert grid.fastest(section.coefficients[: grids.FEW - 1]) == "loop"
+    times |= {"linear": 0.1, "vmap-4": 0.01}
+    assert grid.fastest(section.coefficients) == "vmap-4"
+    monkeypatch.setattr(grids, "BUDGET", 0.0)  # spent by the plain way already
+    assert grid.fastest(section.coefficients) == "loop"
 
 
 def test_frozen_and_shared_parameters_are_looked_after() -> None:
