@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from critpoints.landscape.results import Result
 
 _INTERPOLATIONS = (
-    *("digits-300-100", "digits-vgg", "digits-vgg6", "digits-vgg-bn", "digits-resnet", "digits-resnet-bn"),
+    *(
+        "digits-300-100",
+        "digits-vgg",
+        "digits-vgg-warm",
+        "digits-vgg6",
+        "digits-vgg-bn",
+        "digits-resnet",
+        "digits-resnet-bn",
+    ),
     *("mnist-300-100", "cifar10-vgg16", "cifar10-resnet20"),
 )
 _TRAJECTORIES = ("digits-lipton", "digits-mlp", "digits-lstm", "mnist-lipton")
