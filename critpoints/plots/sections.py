@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator
 
 from critpoints.plots.scales import as_array
 from critpoints.plots.style import BLACK, BLUE, LEGEND_SIZE, VERMILLION, new_figure, set_labels
@@ -109,7 +109,7 @@ def _path(axes: Axes, coordinates: np.ndarray, connected: bool) -> None:
 
 def _true_losses(axes: Axes, arrays: Mapping[str, np.ndarray], connected: bool) -> None:
     """What the points lose by projection: their true losses, those of their images, their distance from the plane."""
-    number = np.arange(len(arrays["marks-train_loss"]))
+    number = np.arange(len(arrays["marks-train_loss"])) + (not connected)  # solutions are numbered from 1
     line = "-" if connected else "none"
     true, projected = arrays["marks-train_loss"], arrays["marks-projected_train_loss"]
     handles = axes.plot(number, true, linestyle=line, marker="o", markersize=4, color=BLUE, label="true training loss")
@@ -123,8 +123,14 @@ def _true_losses(axes: Axes, arrays: Mapping[str, np.ndarray], connected: bool) 
     other = axes.twinx()
     other.spines[["top"]].set_visible(False)
     handles += other.plot(
-        number, arrays["marks-distances"], linestyle=":", marker=".", color=BLACK, label="distance from the plane"
+        number,
+        arrays["marks-distances"],
+        linestyle=":" if connected else "none",
+        marker=".",
+        color=BLACK,
+        label="distance from the plane",
     )
     other.set_ylim(bottom=0)
     set_labels(other, y="distance from the plane")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(handles=handles, fontsize=LEGEND_SIZE, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
