@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -199,7 +200,8 @@ class SearchFolder:
         if not file.exists():
             return None
         try:
-            with np.load(file) as data:
+            # numpy leaves a file open that it cannot read
+            with io.BytesIO(file.read_bytes()) as content, np.load(content) as data:
                 arrays = {key: torch.from_numpy(data[key]) for key in (*_FLOATS, *_INTEGERS)}
                 status = tuple(STATUSES[code] for code in data["status"].tolist())
         except (OSError, KeyError, ValueError, BadZipFile, IndexError) as error:
@@ -208,8 +210,6 @@ class SearchFolder:
 
     def save(self, name: str, found: FoundPoints) -> None:
         """Stores the ends of a unit: the file is there as a whole or not at all."""
-        import io
-
         buffer = io.BytesIO()
         status = np.array([STATUS_CODES[each] for each in found.status])
         arrays = {key: getattr(found, key).numpy() for key in (*_FLOATS, *_INTEGERS)}
