@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from critpoints.verdict import Kind
 TRAJECTORY, LINE, MIDPOINT, BAND = "trajectory", "line", "midpoint", "band"
 BAND_ITERATIONS = 60  # of a nudged elastic band: its top need not be exact, the search goes on from there
 BLOCK = 400  # searches a unit
+CLOSER = 0.2  # factor of a perturbation from one try to the next
 _FLOATS = ("theta", "loss", "gradient_norm", "gradient_noise")
 _INTEGERS = ("target", "index", "nullity", "iterations")
 
@@ -48,7 +48,7 @@ class SearchPlan:
         steps, snapshots: of Adam, and points taken of each trajectory.
         max_index: targets are any index and 1 .. max_index.
         epsilon: of the perturbations, relative to the length of a point.
-        tries: starts next to each predicted part of a saddle line, each closer by half than the one before.
+        tries: starts next to each predicted part of a saddle line, each closer than the one before.
         minima: distinct minima, the lowest, between which midpoints are taken.
         bands: nudged elastic bands, between the closest pairs of these.
         max_iterations: of a search.
@@ -149,7 +149,7 @@ def _line_starts(plan: SearchPlan, block: Sequence[PredictedSaddles], first: int
     target = torch.tensor([each.inertia.negative for each in block])
     numbers = range(first, first + len(block))
     # every further try starts closer: some of these saddles attract searches from nearby alone
-    parts = [perturb(points, plan.epsilon * 0.5**attempt, numbers, attempt) for attempt in range(plan.tries)]
+    parts = [perturb(points, plan.epsilon * CLOSER**attempt, numbers, attempt) for attempt in range(plan.tries)]
     return Starts(torch.cat(parts), target.repeat(plan.tries), LINE)
 
 
@@ -200,8 +200,7 @@ class SearchFolder:
         if not file.exists():
             return None
         try:
-            # numpy leaves a file open that it cannot read
-            with io.BytesIO(file.read_bytes()) as content, np.load(content) as data:
+            with file.open("rb") as stream, np.load(stream) as data:
                 arrays = {key: torch.from_numpy(data[key]) for key in (*_FLOATS, *_INTEGERS)}
                 status = tuple(STATUSES[code] for code in data["status"].tolist())
         except (OSError, KeyError, ValueError, BadZipFile, IndexError) as error:
@@ -210,6 +209,8 @@ class SearchFolder:
 
     def save(self, name: str, found: FoundPoints) -> None:
         """Stores the ends of a unit: the file is there as a whole or not at all."""
+        import io
+
         buffer = io.BytesIO()
         status = np.array([STATUS_CODES[each] for each in found.status])
         arrays = {key: getattr(found, key).numpy() for key in (*_FLOATS, *_INTEGERS)}

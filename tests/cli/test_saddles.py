@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-OPTIONS = ("--width", 2, "--seeds", 6, "--steps", 50, "--snapshots", 1, "--tries", 6, "--iterations", 80)
+OPTIONS = ("--width", 2, "--seeds", 6, "--steps", 50, "--snapshots", 1, "--tries", 3, "--iterations", 80)
 
 
 @pytest.fixture(scope="module")

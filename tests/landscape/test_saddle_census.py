@@ -46,10 +46,8 @@ def test_every_entry_is_critical_and_has_the_inertia_of_the_dense_hessian(census
 
 
 def test_entries_are_distinct_modulo_symmetry(census: SaddleCensus) -> None:
-    keys = [
-        (e.origin, e.verdict.index, round(e.verdict.loss, 12), e.copies, e.negative, len(e.silent))
-        for e in census.entries
-    ]
+    parts = [(e.origin, e.copies, e.negative, len(e.silent)) for e in census.entries]
+    keys = [(*part, e.verdict.index, round(e.verdict.loss, 12)) for part, e in zip(parts, census.entries, strict=True)]
     assert len(set(keys)) == len(keys)
     assert sum(entry.count for entry in census.entries) == sum(
         count for name, count in census.ends.items() if name in ("converged", "rounding")
