@@ -184,7 +184,7 @@ def counted(student: Student, capability: int) -> dict[str, Any]:
         "spilled_bytes": found.spilled,
         "operations_per_step": operations,
         "float64_instructions_per_neuron_and_sample": found.issues()
-        / (found.warps * task.width * gpu.NARROW_BLOCK / (32 * found.warps)),
+        / (task.width * gpu.plan(samples, [task.width]).block / 32),
     }
 
 
@@ -343,16 +343,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=30_000, help="Adam steps of the study")
     parser.add_argument("--long-steps", type=int, default=10_000_000, help="0 for no long run")
     parser.add_argument("--study", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--rivals", default=",".join(RIVALS), help="comma-separated, of %(default)s; none for no rival")
+    parser.add_argument(
+        "--rivals", type=_measure.names_of(RIVALS), default=list(RIVALS), help=f"from {','.join(RIVALS)}; or none"
+    )
     options = parser.parse_args(arguments)
-    options.rivals = [] if options.rivals == "none" else options.rivals.split(",")
-    unknown = sorted(set(options.rivals) - set(RIVALS))
-    if unknown:
-        parser.error(f"--rivals: unknown {', '.join(unknown)}; choose from {', '.join(RIVALS)}, or none")
-    options.students = options.students or (2 if options.interpret else 1000)
-    for name in ("students", "width", "rounds", "seconds"):
-        if getattr(options, name) <= 0:
-            parser.error(f"--{name} must be positive, got {getattr(options, name)}")
+    if options.students is None:
+        options.students = 2 if options.interpret else 1000
+    _measure.require_positive(parser, options, ("students", "width", "rounds", "seconds"))
     return options
 
 
@@ -372,15 +369,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.interpret:
         os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the card's memory is shared with torch
-    from _measure import print_report
-
     try:
         if not options.interpret:
             require_gpu()
-        return print_report(lambda: measure(options), report, options.json)
     except NoGpu as error:
         print(error, file=sys.stderr)
         return 2
+    return _measure.print_report(lambda: measure(options), report, options.json)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ MAX_WIDTH, MAX_INPUTS, MAX_HESSIAN = 64, 8, 200  # larger students are left to t
 NARROW_PARAMETERS = 24  # up to here a student's running sums fit in registers
 # Samples that a program takes at a time, and its warps: they fix the order of additions, and so the bits of a row.
 NARROW_BLOCK, NARROW_WARPS = 64, 1
+HEAVY_BLOCK = 32  # where the activation takes so many registers that running sums would be spilled
+HEAVY = ("erf", "softplus_sigmoid", "gelu")
 WIDE_BLOCK, WIDE_WARPS = 256, 4
 TILE, TILE_BLOCK, TILE_WARPS = 16, 16, 4
 
@@ -63,6 +65,11 @@ def _variant(samples: Samples) -> dict[str, Any]:
     }
 
 
+def _narrow_block(samples: Samples) -> int:
+    """Not a matter of the widths in a launch: a row's bits must not depend on its neighbours."""
+    return HEAVY_BLOCK if samples.activation.name in HEAVY else NARROW_BLOCK
+
+
 def plan(samples: Samples, widths: Sequence[int]) -> Launch:
     """The launch for rows of these widths, which must be all narrow or all wide."""
     largest, narrow = max(widths), is_narrow(samples, max(widths))
@@ -71,7 +78,7 @@ def plan(samples: Samples, widths: Sequence[int]) -> Launch:
         "WIDTH": largest if narrow else 0,
         "EXACT": narrow and min(widths) == largest,
         **_variant(samples),
-        "BLOCK": NARROW_BLOCK if narrow else WIDE_BLOCK,
+        "BLOCK": _narrow_block(samples) if narrow else WIDE_BLOCK,
         "WIDTH_PAD": triton.next_power_of_2(largest),
         "P_PAD": triton.next_power_of_2(n_parameters),
     }

@@ -81,15 +81,19 @@ class Resources:
 def adam_variant(samples: Samples, widths: list[int], dtype: str = "fp64") -> Kernel:
     """The Adam kernel as ``gpu.adam_together`` launches it for students of these widths."""
     launch = gpu.plan(samples, widths)
-    name = f"adam, width {'-'.join(map(str, sorted({min(widths), max(widths)})))}"
-    return Kernel(f"{name}, {samples.activation.name}, {dtype}", adam_kernel, launch.constants, launch.warps, dtype)
+    return Kernel(f"adam, {_label(samples, widths, dtype)}", adam_kernel, launch.constants, launch.warps, dtype)
+
+
+def _label(samples: Samples, widths: list[int], dtype: str) -> str:
+    data = "mirrored" if samples.halved else "full data"
+    return f"width {'-'.join(map(str, sorted({min(widths), max(widths)})))}, {samples.activation.name}, {data}, {dtype}"
 
 
 def every_variant(samples: Samples, widths: list[int], dtype: str = "fp64") -> Iterator[Kernel]:
     """All kernels for students of these widths on these samples."""
     variant, launch = gpu._variant(samples), gpu.plan(samples, widths)
     pad = launch.constants["WIDTH_PAD"]
-    label = f"{samples.activation.name}, {dtype}"
+    label = _label(samples, widths, dtype)
     yield adam_variant(samples, widths, dtype)
     yield Kernel(f"gradient, {label}", gradient_kernel, launch.constants, launch.warps, dtype)
     constants = {**variant, "BLOCK": gpu.WIDE_BLOCK}

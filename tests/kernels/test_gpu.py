@@ -86,8 +86,11 @@ def test_every_kernel_compiles_for_hopper(dtype: str) -> None:
     for name, resources in found.items():
         assert resources["registers"] <= 255 and resources["shared"] <= 227 * 1024
         print(f"{name}: {resources}")
-    spilled = {name: r["spilled"] for name, r in found.items() if r["spilled"] and name.startswith("adam, width 5")}
-    assert spilled == {}
+    assert len(found) == 4 * len(variants)
+    spilled = {name: r["spilled"] for name, r in found.items() if r["spilled"]}
+    # dear activations and launches of several widths: a few numbers from before the loop over samples
+    assert max(spilled.values(), default=0) <= 64
+    assert not any(", width 5, sigmoid, " in name for name in spilled), spilled
 
 
 @no_gpu
