@@ -67,18 +67,25 @@ def classify(acknowledge: Callable[[int], None] = lambda seed: None) -> int:
         Store.commit = commit
 
 
-def in_child(action: Callable[[Callable[[int], None]], int], then: Callable[[int], None] | None = None):
-    """Runs in a fork, which may be killed: its wait status, and the seeds that it acknowledged."""
+def in_child(action: Callable[[Callable[[int], None]], int], kill_after: tuple[int, float] | None = None):
+    """Runs in a fork: its wait status, and the seeds that it acknowledged.
+
+    ``kill_after`` so many seeds, and so many seconds, it is killed.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         os._exit(action(lambda seed: os.write(writer, b"%d\n" % seed)))
     os.close(writer)
-    if then is not None:
-        then(child)
+    acknowledged = []
     with os.fdopen(reader) as lines:
-        acknowledged = [int(line) for line in lines]
+        if kill_after is not None:
+            seeds, seconds = kill_after
+            acknowledged = [int(lines.readline()) for _ in range(seeds)]
+            time.sleep(seconds)
+            os.kill(child, signal.SIGKILL)
+        acknowledged += [int(line) for line in lines]
     return os.waitpid(child, 0)[1], acknowledged
 
 
@@ -166,24 +173,27 @@ def kills(mode: int, only_syncs: bool) -> dict:
 
 
 def random_kills(count: int) -> dict:
-    """Killed from outside at moments that are spread over the time of a whole run."""
-    started = time.monotonic()
+    """Killed from outside at random moments, until that has come before the end ``count`` times.
+
+    The moments are in random units, not in a share of the whole time: on a busy machine no two runs take as long.
+    """
     expected = uninterrupted()
-    lasts, rng = time.monotonic() - started, random.Random(0)
-    killed, seeds = 0, []
-    for n in range(count):
+    started = time.monotonic()
+    uninterrupted()  # once more: the first may have compiled
+    of_a_unit, rng = (time.monotonic() - started) * BLOCK / SEEDS, random.Random(0)
+    killed, too_late, seeds = 0, 0, []
+    while killed < count:
         clean()
-
-        def kill(child: int) -> None:
-            time.sleep(rng.uniform(0, lasts))
-            os.kill(child, signal.SIGKILL)
-
-        status, acknowledged = in_child(classify, kill)
-        killed += os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        moment = rng.randrange(0, SEEDS, BLOCK), rng.uniform(0, of_a_unit)
+        status, acknowledged = in_child(classify, moment)
+        verify(acknowledged, f"kill {killed}")
+        if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+            too_late += 1
+            continue
+        killed += 1
         seeds.append(len(acknowledged))
-        verify(acknowledged, f"kill {n}")
-        resume(expected, f"kill {n}")
-    return {"killed": killed, "acknowledged": sorted(seeds), "seconds": lasts}
+        resume(expected, f"kill {killed}")
+    return {"killed": killed, "too_late": too_late, "acknowledged": sorted(seeds), "seconds": of_a_unit}
 
 
 RUNS = {
