@@ -90,7 +90,7 @@ FILLING_SETTINGS: Mapping[str, PatternSetting] = {
     "digits": PatternSetting(
         "digits",
         "pattern-cnn",
-        PatternRecipe(lr=0.03, batch_size=32, steps=150, final_lr=0.05, cells=(8, 8)),
+        PatternRecipe(lr=0.01, batch_size=32, steps=300, final_lr=0.05, cells=(8, 8)),
         size=8,
         options={"channels": (4, 4, 8, 8), "pool": 4, "hidden": 32},
     ),

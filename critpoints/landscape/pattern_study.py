@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from critpoints.landscape.results import Callback, Result, run_units, stack
 
 FILLINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # section 4.2 of Skorokhodov and Burtsev 2019
 RUNS = 5
+UNTRAINED = 0.95  # of the loss of guessing, log(N_CLASSES): a plane whose black cells have more has learnt nothing
+N_CLASSES = 10  # of every data set here
 MAPS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 _load = functools.lru_cache(maxsize=1)(load)
@@ -172,15 +175,30 @@ class FillingStudy:
             above=True,
         )
 
+    def untrained(self) -> np.ndarray:
+        """Which planes never got below guessing, (2, F, R): on black cells, by their training loss."""
+        levels, losses = self.array("levels"), self.array("train_loss")
+        black = [mask > 0.5 for mask in _planes(levels)]
+        means = [each[mask].mean() if mask.any() else 0.0 for mask, each in zip(black, _planes(losses), strict=True)]
+        return np.reshape(means, levels.shape[:3]) > UNTRAINED * math.log(N_CLASSES)
+
     @property
     def sentence(self) -> str:
         """Whether the claim appears, for the reader."""
         claim = self.harder_with_batch_norm()
         side = "larger" if claim.mean >= 0 else "smaller"
         error = f" ± {claim.standard_error:.3f}" if self.runs > 1 else ""
-        return (
+        text = (
             f"That random masks are harder to find with BatchNorm is {claim.outcome} here: the accuracy of black minus"
             f" white cells is {abs(claim.mean):.3f}{error} {side} without it (test, {self.runs} runs)."
+        )
+        without, with_norm = self.untrained().sum((1, 2)).tolist()
+        if not without + with_norm:
+            return text
+        n = self.runs * len(self.fillings)
+        return (
+            f"{text} But the black cells of {without} of {n} planes without BatchNorm and of {with_norm} of {n} with it"
+            " do no better than guessing: the difference is one of training, and says little about the landscape."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -191,6 +209,7 @@ class FillingStudy:
             "runs": self.runs,
             "differences_without": {part: each[0].tolist() for part, each in parts.items()},
             "differences_with": {part: each[1].tolist() for part, each in parts.items()},
+            "untrained": self.untrained().sum((1, 2)).tolist(),
             "claims": [self.harder_with_batch_norm().to_dict(), self.higher_scores_with_batch_norm().to_dict()],
             "sentence": self.sentence,
         }

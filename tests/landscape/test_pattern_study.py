@@ -85,7 +85,9 @@ def made_up(without: np.ndarray, with_norm: np.ndarray) -> FillingStudy:
     accuracy = 0.5 + (levels - 0.5) * differences.reshape(-1, 1, 1)
     n_fillings, runs = without.shape
     fillings = np.linspace(0.2, 0.8, n_fillings)
-    return FillingStudy(fillings, runs, Result({}, {"levels": levels, "test_accuracy": accuracy}))
+    return FillingStudy(
+        fillings, runs, Result({}, {"levels": levels, "test_accuracy": accuracy, "train_loss": 1 - accuracy})
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,6 +111,15 @@ def test_one_run_reproduces_nothing() -> None:
     study = made_up(np.full((2, 1), 0.4), np.full((2, 1), 0.1))
     assert "is not reproduced" in study.sentence
     assert "nan" not in study.sentence
+
+
+def test_planes_that_were_never_trained_are_owned_up_to() -> None:
+    study = made_up(np.full((2, 2), 0.4), np.full((2, 2), 0.1))
+    assert "guessing" not in study.sentence
+    study.result.arrays["train_loss"][[0, 1, 2], :, 0] = np.log(10)  # black cells of run 0: without, with, without
+    assert study.untrained().sum((1, 2)).tolist() == [2, 1]
+    assert "of 2 of 4 planes without BatchNorm and of 1 of 4 with it" in study.sentence
+    assert study.sentence.endswith("says little about the landscape.")
 
 
 def test_masks_without_a_colour_are_left_out() -> None:
