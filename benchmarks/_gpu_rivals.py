@@ -50,8 +50,12 @@ class CompiledGraph(rivals.Compile):
     @torch.no_grad()
     def _in_place(self) -> None:
         self._count += 1
-        for state, value in zip(self._state, self._step(*self._state, 1 - self._betas**self._count), strict=True):
+        for state, value in zip(self._state, self._next(), strict=True):
             state.copy_(value)
+
+    def _next(self) -> Any:
+        parts: list[Any] = [*self._state, 1 - self._betas**self._count]
+        return self._step(*parts)
 
     def _record(self) -> None:
         stream = torch.cuda.Stream()

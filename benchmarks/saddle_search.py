@@ -67,8 +67,7 @@ def with_root(gradient: Any, x: Any, hessian: Any, limit: int) -> Any:
 def with_least_squares(gradient: Any, x: Any, hessian: Any, limit: int) -> Any:
     from scipy.optimize import least_squares
 
-    bounds = {"ftol": 1e-15, "xtol": 1e-15, "gtol": 1e-15}
-    return least_squares(gradient, x, jac=hessian, method="trf", max_nfev=limit, **bounds)
+    return least_squares(gradient, x, jac=hessian, method="trf", max_nfev=limit, ftol=1e-15, xtol=1e-15, gtol=1e-15)
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -97,9 +97,12 @@ class _Data:
     @classmethod
     def of(cls, samples: Samples, block: int, extra: Sequence[float] = ()) -> _Data:
         padding = -samples.inputs.shape[1] % block
-        padded = (torch.nn.functional.pad(t, (0, padding)) for t in (samples.inputs, samples.targets, samples.weights))
+        inputs, targets, weights = (
+            torch.nn.functional.pad(t, (0, padding)) for t in (samples.inputs, samples.targets, samples.weights)
+        )
         numbers = [samples.reflection, samples.shift, samples.balance_weight, *extra, *[0.0] * (3 - len(extra))]
-        return cls(*padded, torch.tensor(numbers, dtype=torch.float64, device=samples.inputs.device))
+        constants = torch.tensor(numbers, dtype=torch.float64, device=samples.inputs.device)
+        return cls(inputs, targets, weights, constants)
 
     @property
     def count(self) -> int:
@@ -111,7 +114,7 @@ def _on(tensor: Tensor) -> Any:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-def _start(kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int, **constants: Any) -> None:
+def _start(kernel: Any, grid: tuple[Any, ...], *arguments: Any, warps: int, **constants: Any) -> None:
     # contraction would be the compiler's choice, and differ from one variant of a kernel to the next
     kernel[grid](*arguments, **constants, num_warps=warps, num_stages=1, enable_fp_fusion=False)
 

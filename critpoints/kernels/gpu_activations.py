@@ -2,7 +2,7 @@
 
 # The language of kernels is not Python's: types are those of Triton's compiler.
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false, reportOperatorIssue=false
-# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnbound=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnboundVariable=false
 # pyright: reportOptionalMemberAccess=false
 
 from __future__ import annotations

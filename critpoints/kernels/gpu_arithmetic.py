@@ -7,7 +7,7 @@ not depend on what the compiler makes of the code around them. Errors are tested
 
 # The language of kernels is not Python's: types are those of Triton's compiler.
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false, reportOperatorIssue=false
-# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnbound=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnboundVariable=false
 # pyright: reportOptionalMemberAccess=false
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ more for each neuron. In float32 the running sums are compensated (Kahan 1965) a
 
 # The language of kernels is not Python's: types are those of Triton's compiler.
 # pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false, reportOperatorIssue=false
-# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnbound=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportPossiblyUnboundVariable=false
 # pyright: reportOptionalMemberAccess=false
 
 from __future__ import annotations

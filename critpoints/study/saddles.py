@@ -134,7 +134,9 @@ def plan_starts(
 
 
 def _trajectory_starts(plan: SearchPlan, problem: TwoLayerObjective, seeds: range, targets: Tensor) -> Starts:
-    theta0 = problem.init(plan.width, seeds)
+    init = getattr(problem, "init", None)
+    require(callable(init), "the problem must have init(width, seeds): trajectories start from random students")
+    theta0 = init(plan.width, seeds)  # pyright: ignore[reportOptionalCall]
     path = train(problem, theta0, steps=plan.steps, record=plan.snapshots).trajectory[-plan.snapshots :]
     parts, wanted = [], []
     for number, points in enumerate(path):
