@@ -30,7 +30,7 @@ from critpoints.verdict import Kind
 TRAJECTORY, LINE, MIDPOINT, BAND = "trajectory", "line", "midpoint", "band"
 BAND_ITERATIONS = 60  # of a nudged elastic band: its top need not be exact, the search goes on from there
 BLOCK = 400  # searches a unit
-CLOSER = 0.2  # factor of a perturbation from one try to the next
+CLOSER = 0.1  # factor of a perturbation from one try to the next
 _FLOATS = ("theta", "loss", "gradient_norm", "gradient_noise")
 _INTEGERS = ("target", "index", "nullity", "iterations")
 
