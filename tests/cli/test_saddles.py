@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("saddles")  # one search that all tests look at
 OPTIONS = ("--width", 2, "--seeds", 6, "--steps", 50, "--snapshots", 1, "--tries", 3, "--iterations", 80)
 
 
