@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("saddles")  # one search that all tests look at
+from critpoints_cli.main import main
+
 OPTIONS = ("--width", 2, "--seeds", 6, "--steps", 50, "--snapshots", 1, "--tries", 3, "--iterations", 80)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("search")
+def folder(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished search in it, "s"."""
+    folder = tmp_path_factory.mktemp("search")
+    command = ("saddles", *OPTIONS, "--study", study, "--method", "newton", "--out", folder / "s", "--quiet")
+    assert main([str(each) for each in command]) == 0
+    return folder
 
 
 def test_a_search_is_reported_stored_and_resumed(run, study: Path, folder: Path) -> None:
