@@ -27,6 +27,7 @@ A job that reaches its wall time takes its units with it; they are tried again o
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
@@ -77,6 +78,8 @@ class DaskExecutor(Executor):
             self._client: Any = distributed.Client(address, timeout=_CONNECTING, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InvalidArgument(f"scheduler {scheduler} does not answer: {error}") from error
+        if self._cluster is not None:
+            self._client.register_plugin(_interrupts_ignored())
 
     @property
     def workers(self) -> int:
@@ -118,6 +121,17 @@ class DaskExecutor(Executor):
 
     def __exit__(self, *error: object) -> None:
         self.shutdown(cancel_futures=error[0] is not None)
+
+
+def _interrupts_ignored() -> Any:
+    """A plugin for workers on this terminal: Ctrl-C is the coordinator's, which ends them."""
+    from distributed import WorkerPlugin
+
+    class InterruptsIgnored(WorkerPlugin):
+        def setup(self, worker: Any) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return InterruptsIgnored()
 
 
 def _settle(future: Future, error: BaseException | None, result: Any = None) -> None:

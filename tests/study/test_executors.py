@@ -188,5 +188,7 @@ def test_a_cluster_of_three_workers_gives_the_same_study(tmp_path: Path, asked: 
         (asked / "2-4").write_text("\n".join(["crash"] * 4))
         content, failures, attempts = compute(tmp_path / "crashes.db", executor)
         assert [str(each.unit) for each in failures] == ["width 2, seeds 4-5"]
-        assert sum(each["outcome"] == "tried again" for each in attempts) == 4
+        again = [(each["width"], each["seeds"]) for each in attempts if each["outcome"] == "tried again"]
+        # a unit that waits for its turn on a worker that dies counts as tried there: Dask cannot tell
+        assert again.count((2, "4-5")) == 3 and again.count((1, "2-3")) >= 1
         assert compute(tmp_path / "crashes.db", executor)[:2] == (serial, [])
