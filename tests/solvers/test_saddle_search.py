@@ -34,8 +34,8 @@ ISOLATED = {  # problem, half a side of the box of starts, starts; the box stand
 LARGE = {
     "Rosenbrock, d = 3": (Rosenbrock(3), 1.5, 40),
     "QuadraticForm, negative": (QuadraticForm([-1.0, -2.0], seed=3), 2.0, 5),
-    "PlantedMorse, 5 of 5": (PlantedMorse(5, 5, seed=5), 1.5, 6000),
-    "PlantedMorse, 4 of 12": (PlantedMorse(12, 4, seed=8), 1.2, 3000),
+    "PlantedMorse, 5 of 5": (PlantedMorse(5, 5, seed=5), 2.5, 10_000),
+    "PlantedMorse, 4 of 12": (PlantedMorse(12, 4, seed=8), 1.8, 3000),
     "PlantedMorse, 0 of 30": (PlantedMorse(30, 0, seed=9), 1.0, 20),
 }
 ISOLATED_OR_LARGE = [*ISOLATED, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
