@@ -34,7 +34,7 @@ def disconnectivity_graph(tree: MergeTree, *, title: str | None = None) -> Figur
     places = _places(tree)
     heights = np.array([tree.loss(node) for node in range(len(tree.leaves) + len(tree.merges))])
     log = log_positions(heights, zero_below=ZERO)
-    figure, (axes,) = new_figure(1, 1, size=(min(max(6.4, 0.16 * len(tree.leaves) + 3.4), WIDEST), 5.4), title=title)
+    figure, (axes,) = new_figure(1, 1, size=(min(max(8.4, 0.16 * len(tree.leaves) + 3.4), WIDEST), 5.4), title=title)
     set_log(axes, "y", log)
     above = log.limits[1]
     parents = {child: len(tree.leaves) + i for i, merge in enumerate(tree.merges) for child in merge.children}
