@@ -13,6 +13,7 @@ from critpoints.census import Census, take_census
 from critpoints.errors import InvalidArgument
 from critpoints.objectives.base import Objective
 from critpoints.objectives.two_layer import TwoLayerObjective
+from critpoints.study.memory import collector_paused
 from critpoints.study.records import Row
 from critpoints.study.store import Store
 from critpoints.verdict import Evidence, Kind, Standard, Verdict, Verdicts
@@ -57,7 +58,8 @@ def study_census(store: Store, problem: Objective, width: int, seeds: Collection
     """
     if not isinstance(problem, TwoLayerObjective):
         raise InvalidArgument(f"a census needs a two-layer problem, {store.spec.problem} is a {type(problem).__name__}")
-    points = list(store.points(width, seeds))
-    if not points:
-        raise InvalidArgument(f"{store.path} has no points of width {width} to count")
-    return take_census(problem, stored_verdicts(points), labels=[point["seed"] for point in points])
+    with collector_paused():
+        points = list(store.points(width, seeds))
+        if not points:
+            raise InvalidArgument(f"{store.path} has no points of width {width} to count")
+        return take_census(problem, stored_verdicts(points), labels=[point["seed"] for point in points])

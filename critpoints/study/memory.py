@@ -1,8 +1,10 @@
-"""Running out of memory: how the libraries say so, and what they keep."""
+"""Memory: how the libraries say that it is full, what they keep, and when not to look for garbage."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -22,3 +24,15 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No search for garbage inside, where very many rows are made that all stay: it took a third of the time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
