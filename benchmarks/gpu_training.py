@@ -140,7 +140,7 @@ def agreement(device: str, width: int, students: int) -> dict[str, float]:
     expected = cpu.derivatives(problem.samples, theta)
     moved = problem.to(device)
     given = gpu.derivatives(moved.samples, theta.to(device))
-    # the loss has no terms of different signs; a Hessian entry.s terms are of the size of the largest entry
+    # the loss has no terms of different signs; the terms of a Hessian's entry are of the size of the largest entry
     sizes = {"loss": expected.loss, "gradient": expected.absolute, "hessian": expected.hessian.abs().amax((1, 2))}
     differences = {name: (getattr(given, name).cpu() - getattr(expected, name)).abs() for name in sizes}
     differences["hessian"] = differences["hessian"].amax((1, 2))

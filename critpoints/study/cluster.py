@@ -20,13 +20,16 @@ that it prints::
     input("Enter ends the cluster")
 
 A job that reaches its wall time takes its units with it; they are tried again on other workers. A problem from a
-``file.py`` must lie at the same path on every machine. On workers with a GPU each, start one a device with
-``CUDA_VISIBLE_DEVICES`` and give ``device = "cuda"`` in the specification.
+``file.py`` must lie at the same path on every machine.
+
+With ``device = "cuda"`` in the specification, the workers of a local cluster (``--workers``) take the GPUs of this
+machine in turn, each one alone. Workers that are started by hand need one each in ``CUDA_VISIBLE_DEVICES``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -79,7 +82,7 @@ class DaskExecutor(Executor):
         except (OSError, ValueError) as error:
             raise InvalidArgument(f"scheduler {scheduler} does not answer: {error}") from error
         if self._cluster is not None:
-            self._client.register_plugin(_interrupts_ignored())
+            self._client.register_plugin(_local_worker(visible_gpus()))
 
     @property
     def workers(self) -> int:
@@ -123,15 +126,26 @@ class DaskExecutor(Executor):
         self.shutdown(cancel_futures=error[0] is not None)
 
 
-def _interrupts_ignored() -> Any:
-    """A plugin for workers on this terminal: Ctrl-C is the coordinator's, which ends them."""
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
+
+
+def _local_worker(gpus: list[str]) -> Any:
+    """A plugin for workers on this machine: a GPU each, in turn; Ctrl-C is the coordinator's, which ends them."""
     from distributed import WorkerPlugin
 
-    class InterruptsIgnored(WorkerPlugin):
+    class LocalWorker(WorkerPlugin):
         def setup(self, worker: Any) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if gpus:  # read when CUDA starts, which is with the first task
+                os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
 
-    return InterruptsIgnored()
+    return LocalWorker()
 
 
 def _settle(future: Future, error: BaseException | None, result: Any = None) -> None:

@@ -75,6 +75,46 @@ def test_the_adam_kernel_of_the_seed_study_compiles_for_hopper_without_spills() 
     assert found["operations"]["float32"] == 0 < found["operations"]["float64"]
 
 
+LAUNCH = """
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+class Hopper:
+    get_current_target = staticmethod(lambda: GPUTarget("cuda", 90, 32))
+    get_current_device = staticmethod(lambda: 0)
+    get_current_stream = staticmethod(lambda device=None: 0)
+
+driver.set_active(Hopper())
+from critpoints import TeacherStudent
+from critpoints.kernels import gpu
+from critpoints.kernels.types import AdamRun
+
+def compile_only(kernel, grid, *arguments, warps, **constants):
+    options = {"num_warps": warps, "num_stages": 1, "enable_fp_fusion": False}
+    compiled = kernel.warmup(*arguments, **constants, grid=grid, **options)
+    print(kernel.__name__, len(compiled.asm["cubin"]))
+
+gpu._start = compile_only
+problem = TeacherStudent.grid()
+for width in (1, 5, 40):
+    gpu.derivatives(problem.samples, problem.init(width, range(2)))
+    for steps in (1, 16, 1001):
+        schedule = torch.ones(steps, 3, dtype=torch.float64)
+        gpu.adam(problem.samples, AdamRun.start(problem.init(width, range(2))), schedule, (0.9, 0.999), 1e-8)
+runs = [AdamRun.start(problem.init(width, range(2))) for width in (3, 5, 12)]
+gpu.adam_together(problem.samples, runs, schedule, (0.9, 0.999), 1e-8)
+"""
+
+
+def test_every_launch_compiles_with_the_arguments_that_it_is_made_with() -> None:
+    """Triton compiles anew for an argument of 1 or a multiple of 16, and for the types that tensors really have."""
+    launches = [line.split() for line in run("-c", LAUNCH, TRITON_INTERPRET="0").splitlines()]
+    assert all(int(size) > 1000 for _, size in launches)
+    names = [name for name, _ in launches]
+    assert [names.count(f"{name}_kernel") for name in ("gradient", "residual", "hessian", "adam")] == [3, 3, 3, 11]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp64", "fp32"])
 def test_every_kernel_compiles_for_hopper(dtype: str) -> None:

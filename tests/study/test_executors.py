@@ -192,3 +192,29 @@ def test_a_cluster_of_three_workers_gives_the_same_study(tmp_path: Path, asked: 
         # a unit that waits for its turn on a worker that dies counts as tried there: Dask cannot tell
         assert again.count((2, "4-5")) == 3 and again.count((1, "2-3")) >= 1
         assert compute(tmp_path / "crashes.db", executor)[:2] == (serial, [])
+
+
+def test_local_workers_take_the_gpus_in_turn_and_a_new_one_the_lost_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    from critpoints.study import cluster
+
+    monkeypatch.setattr(cluster, "visible_gpus", lambda: ["3", "5"])
+    with cluster.DaskExecutor(workers=3) as executor:
+        first = executor.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result(60)
+        everywhere = executor._client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
+        assert first in ("3", "5") and sorted(everywhere.values()) == ["3", "3", "5"]
+        executor._client.restart_workers(sorted(everywhere), timeout=60)
+        again = executor._client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
+        assert sorted(again.values()) == ["3", "3", "5"]
+
+
+def test_gpus_are_those_that_the_user_made_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = pytest.importorskip("critpoints.study.cluster")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert cluster.visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,GPU-a")
+    assert cluster.visible_gpus() == ["6", "GPU-a"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert cluster.visible_gpus() == []
