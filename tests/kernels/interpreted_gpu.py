@@ -18,6 +18,7 @@ from two_layer_cases import EPS, Case, sizes_of_terms
 
 from critpoints import train
 from critpoints.activations import ACTIVATIONS
+from critpoints.classification import settle
 from critpoints.kernels import cpu, gpu, gpu_activations, gpu_arithmetic, reference
 from critpoints.kernels.gpu_arithmetic import INTERPRETED
 from critpoints.kernels.types import AdamRun
@@ -346,6 +347,23 @@ def test_training_by_objective_of_several_widths(monkeypatch: pytest.MonkeyPatch
     for width in starts:
         assert float((given[width].theta - expected[width].theta).abs().max()) <= 1e-12
         assert given[width].trajectory.shape == expected[width].trajectory.shape
+
+
+@slow
+def test_students_trained_by_the_kernels_end_at_points_of_the_same_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained by either, refined and judged by the CPU, as a study does it: rounding moves no student elsewhere."""
+    grid = TeacherStudent.grid()
+    problem = TeacherStudent(grid.x.view(41, 41, 2)[::8, ::8].reshape(-1, 2), grid.teacher)
+    starts, options = problem.init(4, range(16)), {"steps": 300, "lr": 0.05}
+    kinds = []
+    for kernels in (cpu, gpu):
+        with monkeypatch.context() as patch:
+            patch.setattr(two_layer, "select", lambda device, dtype, kernels=kernels: kernels)
+            trained = train(problem, starts, **options)
+        settled = settle(problem, trained.theta)
+        kinds.append([verdict.kind for verdict in settled.verdicts])
+    assert len(set(kinds[0])) == 4  # global and other minima, degenerate ones, channels
+    assert kinds[0] == kinds[1]
 
 
 def test_students_too_large_for_the_kernels_go_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
