@@ -70,20 +70,22 @@ POWER_TOLERANCES = (1e-2, 1e-4, 1e-6, 1e-8)  # power iterations are expensive to
 
 
 def critpoints(task: Task, tol: float) -> np.ndarray:
-    start = torch.from_numpy(task.start())
+    start = torch.from_numpy(task.start()).to(task.hessian.device)
     found = eigsh(task.hessian, task.k, "LA", tol=tol, start=start, max_products=task.limit, method="lanczos")
-    return found.values.numpy()
+    return found.values.cpu().numpy()
 
 
 def critpoints_confirmed(task: Task, tol: float) -> np.ndarray:
-    start = torch.from_numpy(task.start())
-    return eigsh(task.hessian, task.k, "LA", tol=tol, start=start, confirmations=1, method="lanczos").values.numpy()
+    start = torch.from_numpy(task.start()).to(task.hessian.device)
+    found = eigsh(task.hessian, task.k, "LA", tol=tol, start=start, confirmations=1, method="lanczos")
+    return found.values.cpu().numpy()
 
 
 def unrestarted(task: Task, tol: float) -> np.ndarray:
     """Textbook Lanczos, orthogonalised twice against all vectors, that keeps them all and stops on the residual."""
-    basis = torch.empty(task.limit + 1, task.hessian.dim, dtype=torch.float64)
-    start = torch.from_numpy(task.start()).double()
+    device = task.hessian.device
+    basis = torch.empty(task.limit + 1, task.hessian.dim, dtype=torch.float64, device=device)
+    start = torch.from_numpy(task.start()).double().to(device)
     basis[0] = start / start.norm()
     diagonal, off_diagonal = [], []
     values = np.zeros(0)
@@ -126,7 +128,7 @@ def pyhessian(task: Task, tol: float) -> np.ndarray:
     source = task.hessian
     solver = module.hessian.__new__(module.hessian)
     # its constructor only builds the graph that is here already
-    solver.model, solver.full_dataset, solver.device = source.model, False, "cpu"
+    solver.model, solver.full_dataset, solver.device = source.model, False, str(source.device)
     solver.params, solver.gradsH = source.parameters, source.gradient
     original, default = module.hessian_vector_product, torch.get_default_dtype()
 
@@ -148,21 +150,21 @@ def pyhessian(task: Task, tol: float) -> np.ndarray:
 def _eigenthings_operator(task: Task) -> Any:
     base = _import("hessian_eigenthings.operators.base")
     source = task.hessian
-    return base.LambdaOperator(lambda v: source @ v, source.dim, "cpu", source.dtype)
+    return base.LambdaOperator(lambda v: source @ v, source.dim, str(source.device), source.dtype)
 
 
 def eigenthings_lanczos(task: Task, steps: float) -> np.ndarray:
     algorithm = _import("hessian_eigenthings.algorithms.lanczos")
     operator = _eigenthings_operator(task)
     found = algorithm.lanczos(operator, k=task.k, max_iter=int(steps), which="LA", seed=task.seed)
-    return np.sort(found.eigenvalues.double().numpy())
+    return np.sort(found.eigenvalues.double().cpu().numpy())
 
 
 def eigenthings_power(task: Task, tol: float) -> np.ndarray:
     algorithm = _import("hessian_eigenthings.algorithms.power_iteration")
     operator = _eigenthings_operator(task)
     found = algorithm.deflated_power_iteration(operator, k=task.k, max_iter=task.limit, tol=tol, seed=task.seed)
-    return np.sort(found.eigenvalues.double().numpy())
+    return np.sort(found.eigenvalues.double().cpu().numpy())
 
 
 def _import(name: str) -> Any:

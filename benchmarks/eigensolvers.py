@@ -1,6 +1,7 @@
 """Products and seconds to the top eigenvalues of a network's Hessian: critpoints against other solvers.
 
-    python benchmarks/eigensolvers.py [--json] [--k 5] [--state initial,trained] [--dtype float64] [--crossover]
+    python benchmarks/eigensolvers.py [--json] [--k 5] [--state initial,trained] [--dtype float64] [--device cpu]
+                                      [--crossover]
 
 The network is 784-300-100-10 (266,610 parameters) with ReLU and cross entropy on 1024 of scikit-learn's handwritten
 digits, enlarged to 28 x 28: at its initialisation, and after 100 full-batch steps of SGD. All solvers multiply by the
@@ -43,7 +44,7 @@ def digits(samples: int, dtype: Any) -> tuple[Tensor, Tensor]:
     return (x - x.mean()) / x.std(), torch.from_numpy(labels[:samples])
 
 
-def make_hessian(state: str, dtype: str, samples: int) -> DoubleBackward:
+def make_hessian(state: str, dtype: str, samples: int, device: str = "cpu") -> DoubleBackward:
     """The Hessian of the network in one of its states."""
     import torch
     from eigen_rivals import DoubleBackward
@@ -59,8 +60,8 @@ def make_hessian(state: str, dtype: str, samples: int) -> DoubleBackward:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()
-    precision = getattr(torch, dtype)
-    return DoubleBackward(model.to(precision), nn.functional.cross_entropy, x.to(precision), y)
+    place = {"device": device, "dtype": getattr(torch, dtype)}
+    return DoubleBackward(model.to(**place), nn.functional.cross_entropy, x.to(**place), y.to(device))
 
 
 def reference(task: Task) -> dict[str, Any]:
@@ -69,11 +70,11 @@ def reference(task: Task) -> dict[str, Any]:
 
     found = eigsh(task.hessian, task.k + 1, "LA", tol=1e-11, confirmations=1, seed=task.seed + 1)
     lowest = eigsh(task.hessian, 1, "SA", tol=1e-4, seed=task.seed + 1)
-    values = found.values.numpy()
+    values = found.values.cpu().numpy()
     return {
         "values": values[1:].tolist(),
-        "residuals": found.residuals.numpy()[1:].tolist(),
-        "error_bounds": found.error_bounds.numpy()[1:].tolist(),
+        "residuals": found.residuals.cpu().numpy()[1:].tolist(),
+        "error_bounds": found.error_bounds.cpu().numpy()[1:].tolist(),
         "next_value": float(values[0]),
         "lowest_value": float(lowest.values[0]),
         "converged": bool(found.converged.all()),
@@ -112,7 +113,7 @@ def measure_state(state: str, options: argparse.Namespace) -> dict[str, Any]:
     """All solvers on one Hessian; the runs that reach a target are repeated, in turns, for their seconds."""
     from eigen_rivals import SOLVERS, Absent, Task
 
-    hessian = make_hessian(state, options.dtype, options.samples)
+    hessian = make_hessian(state, options.dtype, options.samples, options.device)
     task = Task(hessian, options.k, seed=0, limit=options.limit)
     true = reference(task)
     results: dict[str, list[dict[str, Any]]] = {}
@@ -197,6 +198,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "k": options.k,
             "samples": options.samples,
             "dtype": options.dtype,
+            "device": options.device,
             "rounds": options.rounds,
             "limit": options.limit,
             "residual": STOP,
@@ -214,7 +216,7 @@ def report(document: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number or 'not installed'}" for name, number in machine["versions"].items())
     lines = [
         f"The {settings['k']} largest eigenvalues of a 784-300-100-10 network's Hessian, {settings['samples']} samples,"
-        f" {settings['dtype']}",
+        f" {settings['dtype']}, {settings['device']}",
         f"{machine['cpu']}, {machine['threads']} threads, load average {machine['load_average']}; {versions}",
     ]
     for state in document["states"]:
@@ -271,6 +273,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--k", type=int, default=5)
     parser.add_argument("--samples", type=int, default=1024)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3, help="timings of each run that reaches a target")
     parser.add_argument("--threads", type=int, default=len(_measure.available_processors()))
     parser.add_argument("--limit", type=int, default=400, help="products (a pair, for power iterations) of a run")
