@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 CRITICAL = 1e-11  # gradient norm of a refined point; a point above it and above its rounding is not critical
-STEP = 1e-3  # a Newton step longer than this fraction of the point is no polishing: nothing is isolated there
+STEP = 1e-3  # of 1 + |theta|: a critical point that may be farther away, by its Newton step, is not next to theta
 
 
 class Kind(StrEnum):

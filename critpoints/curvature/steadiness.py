@@ -7,8 +7,7 @@ from torch import Tensor
 
 from critpoints.curvature.dense import Eigensystem, eigenvalue_noise, row_norm
 from critpoints.objectives.base import Objective
-
-STEP = 1e-3  # of 1 + |theta|: a critical point that may be farther away is not next to theta
+from critpoints.verdict import STEP
 
 
 def is_steady(

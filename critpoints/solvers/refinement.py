@@ -80,22 +80,23 @@ def refine(
     require(limit >= 1, f"max_iterations must be at least 1, got {limit}")
     theta = problem.validate(theta).detach()
     require(theta.ndim == 2, f"theta must have shape (S, P), got {tuple(theta.shape)}")
-    if method == "slsqp":
-        from critpoints.solvers.slsqp import refine_slsqp
-
-        return refine_slsqp(problem, theta, gtol=gtol, max_iterations=limit, callback=callback)
     if method == "newton" and theta.shape[1] > DENSE_LIMIT:
         method = "newton-krylov"
-    methods: dict[str, Method] = {
-        "newton": TrustRegionNewton(gtol, patience),
-        "newton-krylov": KrylovTrustRegion(gtol),
-        "newton-mr": NewtonMR(gtol),
-    }
-    state = iterate(methods[method], problem, theta, max_iterations=limit, callback=callback)
+    if method == "slsqp":
+        from critpoints.solvers.slsqp import minimise_rows
+
+        state = minimise_rows(problem, theta, gtol=gtol, max_iterations=limit, callback=callback)
+    else:
+        methods: dict[str, Method] = {
+            "newton": TrustRegionNewton(gtol, patience),
+            "newton-krylov": KrylovTrustRegion(gtol),
+            "newton-mr": NewtonMR(gtol),
+        }
+        state = iterate(methods[method], problem, theta, max_iterations=limit, callback=callback)
     return Refinement(
         theta=state["theta"],
         loss=state["loss"],
-        gradient_norm=row_norm(state["gradient"]) if method == "newton" else norms(state["gradient"]),
+        gradient_norm=row_norm(state["gradient"]) if method in ("newton", "slsqp") else norms(state["gradient"]),
         gradient_noise=state["noise"],
         iterations=state["iterations"],
         evaluations=state.get("evaluations", state["iterations"] + 1),

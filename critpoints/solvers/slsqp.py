@@ -9,18 +9,17 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from critpoints.curvature.dense import row_norm
-from critpoints.errors import Status
+from critpoints.errors import STATUS_CODES, Status
 from critpoints.objectives.base import Objective
-from critpoints.solvers.base import Callback
-from critpoints.solvers.refinement import Refinement
+from critpoints.solvers.base import Callback, State
 
 _LOSS_CHANGED = 1e-18  # SLSQP's ftol is absolute; below this no loss of the study can still fall
 _LIMIT_REACHED = 9  # SLSQP's exit mode at its iteration limit
 
 
-def refine_slsqp(
+def minimise_rows(
     objective: Objective, theta: Tensor, *, gtol: float, max_iterations: int, callback: Callback | None = None
-) -> Refinement:
+) -> State:
     """Minimises every row of ``theta`` (S, P); a row that SLSQP makes worse, or non-finite, keeps its start."""
 
     def value_and_gradient(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -56,18 +55,18 @@ def refine_slsqp(
         here = objective.second_order(ends)
         norm = row_norm(here.gradient)
     status = [
-        _status(reason, float(n), float(noise), gtol)
+        STATUS_CODES[_status(reason, float(n), float(noise), gtol)]
         for (_, _, reason), n, noise in zip(outcomes, norm, here.gradient_noise, strict=True)
     ]
-    return Refinement(
-        theta=ends,
-        loss=here.loss,
-        gradient_norm=norm,
-        gradient_noise=here.gradient_noise,
-        iterations=torch.tensor([n for n, _, _ in outcomes]),
-        evaluations=torch.tensor([n for _, n, _ in outcomes]),
-        status=tuple(status),
-    )
+    return {
+        "theta": ends,
+        "loss": here.loss,
+        "gradient": here.gradient,
+        "noise": here.gradient_noise,
+        "iterations": torch.tensor([n for n, _, _ in outcomes], dtype=torch.int64),
+        "evaluations": torch.tensor([n for _, n, _ in outcomes], dtype=torch.int64),
+        "status": torch.tensor(status, dtype=torch.int64),
+    }
 
 
 def _status(reason: Status, norm: float, noise: float, gtol: float) -> Status:

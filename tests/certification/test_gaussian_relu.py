@@ -145,7 +145,7 @@ def test_the_file_says_what_a_verifier_needs(certified) -> None:
 
 def test_the_claims_of_a_stored_certificate_hold_at_its_centre() -> None:
     """A file written by an earlier version: what it claims must be provable from its centre alone, ever after."""
-    document = Certificate.load(Path(__file__).parents[1] / "golden/gaussian_relu_k6.json").document
+    document = Certificate.load(Path(__file__).parent / "golden/gaussian_relu/k6.json").document
     claims, loss = document["local_minimum"], document["local_minimum"]["loss"]
     with precision(document["method"]["precision_bits"]):
         proof = prove_minimum(GaussianReluEnclosure(GaussianReluObjective(6)), [ball(c) for c in claims["centre"]])

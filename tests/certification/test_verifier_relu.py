@@ -14,7 +14,7 @@ from critpoints.certification.verifier_balls import enclose
 from critpoints.certification.verifier_relu import _is_positive_definite, _Loss, _Problem
 from critpoints.objectives.gaussian_relu import GaussianReluObjective
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "gaussian_relu_k6.json"
+GOLDEN = Path(__file__).parent / "golden" / "gaussian_relu" / "k6.json"
 
 
 @pytest.fixture(scope="module")

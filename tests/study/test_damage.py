@@ -206,7 +206,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def first_schema(tmp_path: Path) -> Path:
-    packed = Path(__file__).parent.parent / "golden" / "study_schema_1.db.gz"
+    packed = Path(__file__).parent / "golden" / "study_schema_1.db.gz"
     (tmp_path / "first.db").write_bytes(gzip.decompress(packed.read_bytes()))
     return tmp_path / "first.db"
 
