@@ -64,7 +64,7 @@ def interpolate(*, as_json: bool, **given: Any) -> None:
     )
     result = stack(runs, {"experiment": request.name})
     criteria = judge(result)
-    title = f"{request.name}: linear interpolation, {request.seeds} runs"
+    title = f"{request.name}: linear interpolation, mean of {request.seeds} runs, bands from the lowest to the highest"
     conclude(request.name, folder, {"interpolate": result}, criteria, interpolation_lines(result, title=title), as_json)
 
 

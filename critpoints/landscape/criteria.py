@@ -92,3 +92,9 @@ def jackknife(n: int, statistic: Callable[[np.ndarray], float]) -> list[float]:
     every = np.arange(n)
     whole = statistic(every)
     return [n * whole - (n - 1) * statistic(np.delete(every, i)) for i in range(n)]
+
+
+def judge_kinks(shares: np.ndarray, suffix: str = "") -> list[Criterion]:
+    """What to know about eigenvalues along paths (runs, m) with inputs of ReLUs on their kinks; nothing without."""
+    name = f"largest share of ReLU inputs on their kink (the Hessian depends on the side){suffix}"
+    return [Criterion(name, shares.max(1), None, above=False)] if (shares > 0).any() else []

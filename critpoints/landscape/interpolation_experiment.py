@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from critpoints.data import Dataset, load
-from critpoints.landscape.criteria import Criterion
+from critpoints.landscape.criteria import Criterion, judge_kinks
 from critpoints.landscape.curvature import measure_curvature
 from critpoints.landscape.evaluation import Evaluator, as_state
 from critpoints.landscape.interpolation import (
@@ -66,8 +66,9 @@ def compute(unit: str, *, experiment: InterpolationExperiment, root: str | Path 
 
     Returns:
         ``t`` (n,) and ``first-POLICY`` (n, 4), the line from initialisation, in the order of ``QUANTITIES``; ``steps``
-        (T,), ``t_later`` (k,) and ``losses-POLICY`` (T, k, 4), those from all iterations; ``t_curvature`` (m,) and
-        ``curvature-POLICY`` (m, 4): smallest and largest eigenvalue, gradient norm, curvature along the line.
+        (T,), ``t_later`` (k,) and ``losses-POLICY`` (T, k, 4), those from all iterations; ``t_curvature`` (m,),
+        ``curvature-POLICY`` (m, 4): smallest and largest eigenvalue, gradient norm, curvature along the line, and
+        ``kinks-POLICY`` (m,), see ``PathCurvature``.
     """
     seed = int(unit.rpartition("-")[2])
     dataset = load(experiment.setting.dataset, root)
@@ -108,7 +109,8 @@ def _curvature(experiment: InterpolationExperiment, objective: Any, a: Any, b: A
     states = (start.lerp(end, each) for each in t.tolist())
     found = measure_curvature(evaluator, states, direction=end.theta - start.theta, tol=1e-2)
     table = torch.stack([found.smallest, found.largest, found.gradient_norm, found.along], -1)
-    return {"t_curvature": t.numpy(), f"curvature-{policy or NO_BATCH_NORM}": table.numpy()}
+    name = policy or NO_BATCH_NORM
+    return {"t_curvature": t.numpy(), f"curvature-{name}": table.numpy(), f"kinks-{name}": found.kinks.numpy()}
 
 
 def policies_of(result: Result) -> list[str]:
@@ -142,6 +144,8 @@ def judge(result: Result) -> list[Criterion]:
                 ),
             ]
             criteria += _measured(first, name, suffix)
+        if (shares := result.arrays.get(f"kinks-{policy}")) is not None:
+            criteria += judge_kinks(shares, suffix)
     return criteria
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from critpoints.data import Dataset, load
-from critpoints.landscape.criteria import Criterion, jackknife
+from critpoints.landscape.criteria import Criterion, jackknife, judge_kinks
 from critpoints.landscape.curvature import measure_curvature
 from critpoints.landscape.evaluation import Evaluator, State
 from critpoints.landscape.interpolation import barrier
@@ -72,10 +72,10 @@ def compute(unit: str, *, experiment: TrajectoryExperiment, root: str | Path | N
     """One run of each group, "seed-3" say, of which the first is measured after every epoch.
 
     Returns:
-        ``losses`` (groups, epochs + 1); ``epochs`` (E,) and ``points`` (groups, E, P), what is compared across runs;
-        of the first group ``coordinates`` (epochs + 1, 2), ``residuals``, ``explained``, ``walk`` (the same of random
-        walks), the fields of ``PathLengths``, ``curvature_epochs`` (m,) and ``curvature`` (m, 3): smallest and largest
-        eigenvalue, gradient norm.
+        ``epochs`` (E,) and ``points`` (groups, E, P), what is compared across runs; of the first group ``losses``
+        (epochs + 1,), ``coordinates`` (epochs + 1, 2), ``residuals``, ``explained``, ``walk`` (the same of random
+        walks), the fields of ``PathLengths``, ``curvature_epochs`` (m,), ``curvature`` (m, 3): smallest and largest
+        eigenvalue, gradient norm, and ``kinks`` (m,), see ``PathCurvature``.
     """
     number = int(unit.rpartition("-")[2])
     dataset = load(experiment.setting.dataset, root)
@@ -83,7 +83,7 @@ def compute(unit: str, *, experiment: TrajectoryExperiment, root: str | Path | N
     kept = range(0, experiment.setting.recipe.epochs + 1, experiment.every)
     first = runs["initialisation"]
     return {
-        "losses": np.array([run.losses for run in runs.values()]),
+        "losses": np.array(first.losses),
         "epochs": np.array(kept),
         "points": np.stack([[run.path[epoch].numpy() for epoch in kept] for run in runs.values()]),
         **_geometry(first.path),
@@ -93,7 +93,7 @@ def compute(unit: str, *, experiment: TrajectoryExperiment, root: str | Path | N
 
 @dataclass(frozen=True)
 class _Run:
-    """States (P,) and training losses after 0, 1, 2, ... epochs, and the trained module."""
+    """States (P,) and, in the first group, training losses after 0, 1, 2, ... epochs, and the trained module."""
 
     path: list[Tensor]
     losses: list[float]
@@ -102,8 +102,8 @@ class _Run:
 
 def _run(experiment: TrajectoryExperiment, dataset: Dataset, group: str, number: int) -> _Run:
     """One training run; only the first group begins elsewhere each time, the clones part after some epochs."""
-    setting = experiment.setting
-    model = setting.network(dataset, seed=number if group == "initialisation" else 0)
+    setting, is_first = experiment.setting, group == GROUPS[0]
+    model = setting.network(dataset, seed=number if is_first else 0)
     path: list[Tensor] = []
     losses: list[float] = []
     evaluator = _evaluator(experiment, dataset, model, len(dataset.train_y))
@@ -111,14 +111,14 @@ def _run(experiment: TrajectoryExperiment, dataset: Dataset, group: str, number:
     def keep(epoch: int, trained: nn.Module) -> None:
         point = flatten_state(trained.state_dict(), dtype=torch.float32)
         path.append(point)
-        losses.append(float(evaluator.measure([State(point)]).train_loss))
+        if is_first:  # the others are compared by where they go alone
+            losses.append(float(evaluator.measure([State(point)]).train_loss))
 
     recipe, before = setting.recipe, 0
     if group == "clone":
         before = min(experiment.clone_after, recipe.epochs)
         fit(model, dataset.train, replace(recipe, epochs=before), seed=0, on_epoch=keep)
         path.pop()  # the clones' first state, which they record themselves
-        losses.pop()
     seed = _SHUFFLES[group] + number
     fit(model, dataset.train, replace(recipe, epochs=recipe.epochs - before), seed=seed, on_epoch=keep)
     return _Run(path, losses, model)
@@ -148,7 +148,7 @@ def _curvature(experiment: TrajectoryExperiment, dataset: Dataset, run: _Run) ->
     evaluator = _evaluator(experiment, dataset, run.model, experiment.curvature_samples)
     found = measure_curvature(evaluator, (State(run.path[epoch]) for epoch in epochs), tol=1e-2)
     table = torch.stack([found.smallest, found.largest, found.gradient_norm], -1)
-    return {"curvature_epochs": np.array(epochs), "curvature": table.numpy()}
+    return {"curvature_epochs": np.array(epochs), "curvature": table.numpy(), "kinks": found.kinks.numpy()}
 
 
 def compare(
@@ -191,7 +191,7 @@ def judge(runs: Result, pairs: Result) -> list[Criterion]:
         Criterion("the same of a random walk, 10 components", _share(walk, COMPONENTS), None, above=True),
     ]
     threshold = runs.header["configuration"]["converged"]
-    first = [convergence_index(losses[0], threshold) for losses in arrays["losses"]]
+    first = [convergence_index(losses, threshold) for losses in arrays["losses"]]
     criteria += [
         Criterion("epochs until the training loss stays low", [_number(each) for each in first], None, above=False),
         Criterion("share of the displacement after convergence", _displacements(arrays, first), MOVEMENT, above=True),
@@ -202,6 +202,7 @@ def judge(runs: Result, pairs: Result) -> list[Criterion]:
         Criterion("gradient norm at the end", arrays["curvature"][:, -1, 2], None, above=False),
         Criterion("smallest eigenvalue at the end", arrays["curvature"][:, -1, 0], None, above=False),
         Criterion("largest eigenvalue at the end", arrays["curvature"][:, -1, 1], None, above=True),
+        *judge_kinks(arrays["kinks"]),
     ]
     ends = torch.from_numpy(arrays["points"][:, :, -1])  # (runs, groups, P)
     for g, group in enumerate(GROUPS):

@@ -23,7 +23,7 @@ _TRAIN_LOSS, _TEST_LOSS, _TEST_ERROR = 0, 2, 3
 
 
 def interpolation_lines(result: Result, *, title: str | None = None) -> Figure:
-    """Six panels about the lines from states along training runs to their ends; means over runs, bands of 1 deviation.
+    """Six panels about the lines from states along training runs to their ends; means over runs, bands over all runs.
 
     The loss and the error on the line from initialisation, the test loss on lines from later iterations (one panel for
     each policy for BatchNorm, or the test error where there is one policy), the largest rise against the iteration,
@@ -75,10 +75,9 @@ def steps_label(result: Result) -> str:
 
 
 def _band(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, line: str, label: str, marker: str = "") -> None:
-    """The mean of the rows of y (runs, n), and one standard deviation to each side."""
-    mean, deviation = y.mean(0), y.std(0, ddof=1) if len(y) > 1 else np.zeros(y.shape[1])
-    axes.fill_between(x, mean - deviation, mean + deviation, color=color, alpha=0.15, linewidth=0)
-    axes.plot(x, mean, color=color, linestyle=line, linewidth=1.8, marker=marker, markersize=5, label=label)
+    """The mean of the rows of y (runs, n), and a band from the lowest to the highest."""
+    axes.fill_between(x, y.min(0), y.max(0), color=color, alpha=0.15, linewidth=0)
+    axes.plot(x, y.mean(0), color=color, linestyle=line, linewidth=1.8, marker=marker, markersize=5, label=label)
 
 
 def _later_lines(figure: Figure, axes: list[Axes], result: Result, policies: list[str]) -> None:

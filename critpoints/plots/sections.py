@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator
 
 from critpoints.plots.scales import as_array
-from critpoints.plots.style import BLACK, BLUE, LEGEND_SIZE, VERMILLION, new_figure, set_labels
+from critpoints.plots.style import BLACK, BLUE, LEGEND_SIZE, VERMILLION, new_figure, remark, set_labels
 
 if TYPE_CHECKING:
     from critpoints.landscape.results import Result
 
 LEVELS = 24
+_ON_THE_PLANE = 1e-5  # of the largest coordinate: a distance that rounding explains
 _COLORMAP = "cividis"  # made for colour-vision deficiency
 DECADES = 6  # of a logarithmic scale, below the largest value
 
@@ -59,7 +60,7 @@ def loss_plane(result: Result, *, labels: tuple[str, str], title: str | None = N
             bar.set_ticks(LogLocator(10, subs=(1.0, 2.0, 5.0)))
             bar.ax.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
     if marked:
-        _true_losses(panels[-1], arrays, connected)
+        _true_losses(panels[-1], arrays, connected, result.header.get("batch_norm"))
     return figure
 
 
@@ -107,7 +108,7 @@ def _path(axes: Axes, coordinates: np.ndarray, connected: bool) -> None:
         )
 
 
-def _true_losses(axes: Axes, arrays: Mapping[str, np.ndarray], connected: bool) -> None:
+def _true_losses(axes: Axes, arrays: Mapping[str, np.ndarray], connected: bool, batch_norm: str | None) -> None:
     """What the points lose by projection: their true losses, those of their images, their distance from the plane."""
     number = np.arange(len(arrays["marks-train_loss"])) + (not connected)  # solutions are numbered from 1
     line = "-" if connected else "none"
@@ -120,17 +121,19 @@ def _true_losses(axes: Axes, arrays: Mapping[str, np.ndarray], connected: bool) 
     if (both[np.isfinite(both)] > 0).all() and both.size:
         axes.set_yscale("log")
     set_labels(axes, "marked point", "training loss", "loss at the points themselves")
-    other = axes.twinx()
-    other.spines[["top"]].set_visible(False)
-    handles += other.plot(
-        number,
-        arrays["marks-distances"],
-        linestyle=":" if connected else "none",
-        marker=".",
-        color=BLACK,
-        label="distance from the plane",
-    )
-    other.set_ylim(bottom=0)
-    set_labels(other, y="distance from the plane")
+    distances = arrays["marks-distances"]
+    if distances.max() <= _ON_THE_PLANE * np.abs(arrays["marks-coordinates"]).max():
+        handles.append(remark("all points lie on the plane"))
+    else:
+        other = axes.twinx()
+        other.spines[["top"]].set_visible(False)
+        dots = ":" if connected else "none"
+        handles += other.plot(
+            number, distances, linestyle=dots, marker=".", color=BLACK, label="distance from the plane"
+        )
+        other.set_ylim(bottom=0)
+        set_labels(other, y="distance from the plane")
+    if batch_norm is not None:
+        handles += [remark(f"BatchNorm on the plane: {batch_norm}"), remark("at true points: their own statistics")]
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(handles=handles, fontsize=LEGEND_SIZE, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))

@@ -13,7 +13,6 @@ from critpoints.plots.style import (
     BLACK,
     BLUE,
     GREEN,
-    GREY,
     LEGEND_SIZE,
     ORANGE,
     PURPLE,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from critpoints.landscape.results import Result
 
 _RUNS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY_BLUE, BLACK)
+_GROUPS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
 _TITLES = {
     "initialisation": "4. Other initialisations and shuffles",
     "shuffle": "5. One initialisation, other shuffles",
@@ -39,7 +39,7 @@ def trajectory_planes(runs: Result, pairs: Result, *, title: str | None = None) 
 
     One path in its own plane, coloured by the true loss; what stays outside of that plane; the variance explained
     beside that of random walks; five paths in a common plane, for each way to make them differ; distances from the
-    origin, distances between solutions, and derivatives along the path.
+    origin, distances and barriers between solutions, and derivatives along the path.
 
     Args:
         runs, pairs: what ``critpoints.landscape.trajectory_experiment`` leaves.
@@ -65,7 +65,7 @@ def trajectory_planes(runs: Result, pairs: Result, *, title: str | None = None) 
 
 
 def _one_path(figure: Figure, axes: Axes, arrays: dict[str, np.ndarray]) -> None:
-    path, losses = arrays["coordinates"][0], arrays["losses"][0, 0]
+    path, losses = arrays["coordinates"][0], arrays["losses"][0]
     axes.plot(*path.T, color="0.7", linewidth=0.8, zorder=1)
     positive = np.clip(losses, 1e-12, None)
     dots = axes.scatter(*path.T, c=positive, norm=LogNorm(), cmap="viridis", s=14, zorder=2)
@@ -94,13 +94,11 @@ def _explained(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
     n = min(12, arrays["explained"].shape[1])
     components = np.arange(1, n + 1)
     walk = arrays["walk"].reshape(-1, arrays["walk"].shape[2])[:, :n]
-    axes.fill_between(
-        components, walk.min(0), walk.max(0), color=GREY, alpha=0.3, linewidth=0, label="random walks, range"
-    )
-    axes.plot(components, walk.mean(0), color=GREY, linestyle="--", label="random walks, mean")
     for number, row in enumerate(arrays["explained"][:, :n]):
         label = "training runs" if number == 0 else None
         axes.plot(components, row, color=BLUE, linewidth=1.1, marker="o", markersize=3.5, label=label)
+    # on top: random walks hardly differ, and training may explain as much
+    axes.plot(components, walk.mean(0), color=BLACK, linestyle="--", marker="x", markersize=4, label="random walks")
     axes.set_ylim(top=1.005)
     set_labels(axes, "principal components", "share of variance explained", "3. Variance explained, and the null")
     axes.legend(fontsize=LEGEND_SIZE, frameon=False, loc="lower right")
@@ -108,7 +106,7 @@ def _explained(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
 
 def _distances(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
     epochs = arrays["epochs"][0]
-    for g, (group, color) in enumerate(zip(_TITLES, (BLUE, ORANGE, GREEN), strict=True)):
+    for g, (group, (color, _)) in enumerate(zip(_TITLES, _GROUPS, strict=True)):
         for number, points in enumerate(arrays["points"][:, g]):
             label = group if number == 0 else None
             axes.plot(epochs, np.linalg.norm(points, axis=1), color=color, linewidth=1.0, label=label)
@@ -117,20 +115,22 @@ def _distances(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _pairs(axes: Axes, pairs: Result) -> None:
-    groups = list(_TITLES)
-    for g, row in enumerate(pairs.arrays["distances"]):
-        offsets = np.linspace(-0.15, 0.15, len(row)) if len(row) > 1 else [0.0]
-        axes.plot(g + np.asarray(offsets), row, "o", color=(BLUE, ORANGE, GREEN)[g], markersize=5)
-    axes.set_xticks(range(len(groups)), groups)
-    axes.set_xlim(-0.5, len(groups) - 0.5)
+    """How far apart solutions lie, and how high the loss rises between them."""
+    barriers = pairs.arrays["barriers"]
+    for group, row, heights, (color, marker) in zip(_TITLES, pairs.arrays["distances"], barriers, _GROUPS, strict=True):
+        axes.plot(row, heights, marker, color=color, markersize=6, alpha=0.8, label=group)
+    if (barriers > 0).any():
+        axes.set_yscale("symlog", linthresh=float(10.0 ** np.floor(np.log10(barriers[barriers > 0].min()))))
     axes.set_ylim(bottom=0)
-    set_labels(axes, "what differs between the runs", "Euclidean distance", "8. Distances between solutions, each pair")
+    axes.set_xlim(left=0)
+    set_labels(axes, "Euclidean distance", "barrier of the training loss", "8. Between solutions, each pair")
+    axes.legend(fontsize=LEGEND_SIZE, title="what differs", frameon=False)
 
 
 def _derivatives(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
     epochs, table = arrays["curvature_epochs"][0], arrays["curvature"]
     for column, (label, color, marker) in enumerate(
-        (("smallest eigenvalue", VERMILLION, "v"), ("largest eigenvalue", BLUE, "^"), ("gradient norm", GREEN, "o"))
+        (("smallest $\\lambda$", VERMILLION, "v"), ("largest $\\lambda$", BLUE, "^"), ("gradient norm", GREEN, "o"))
     ):
         for number, row in enumerate(table[..., column]):
             name = label if number == 0 else None
@@ -139,5 +139,15 @@ def _derivatives(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
     axes.set_yscale("symlog", linthresh=1e-3)
     axes.set_xscale("symlog", linthresh=1)
     axes.set_xlim(left=-0.15)
-    set_labels(axes, "epoch", "Hessian and gradient", "9. Derivatives along the path, each run")
-    axes.legend(fontsize=LEGEND_SIZE, frameon=False)
+    set_labels(
+        axes, "epoch", "eigenvalues $\\lambda$ of the Hessian, gradient", "9. Derivatives along the path, each run"
+    )
+    # below the axes, as the curves fill them
+    axes.legend(
+        fontsize=LEGEND_SIZE - 1,
+        frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.13),
+        ncols=3,
+        columnspacing=1,
+    )

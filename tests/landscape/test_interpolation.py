@@ -178,6 +178,20 @@ def test_curvature_along_the_path_is_that_of_the_dense_hessian(policy: str) -> N
     )
 
 
+def test_kinks_on_the_way_are_counted_and_not_warned_of() -> None:
+    model = nn.Sequential(nn.Linear(2, 4, dtype=torch.float64), nn.ReLU(), nn.Linear(4, 3, dtype=torch.float64))
+    x, y = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64), torch.arange(8) % 3
+    a = copy.deepcopy(model.state_dict())
+    a["0.weight"][:] = torch.randn(4, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    b = copy.deepcopy(a)
+    for state, silent in ((a, 3), (b, 1)):  # a silent neuron has an input of exactly 0 on every sample
+        state["0.weight"][:silent] = state["0.bias"][:silent] = 0
+        state["0.bias"][silent:] = 0.3
+    found = interpolate(cp.ModuleObjective(model, F.cross_entropy, (x, y)), a, b, 3, curvature=True).curvature
+    assert found is not None
+    assert found.kinks.tolist() == [0.75, 0.25, 0.25]
+
+
 def test_students_are_interpolated_in_rows() -> None:
     problem = cp.TeacherStudent.grid()
     a, b = problem.init(width=5, seeds=range(2))

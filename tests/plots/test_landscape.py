@@ -42,6 +42,9 @@ def test_every_policy_is_drawn_as_means_over_runs(policies, runs: int, legend_te
         ]
         drawn = [np.asarray(line.get_ydata()) for line in figure.axes[4].lines]
         assert any(len(each) == STEPS and np.allclose(each, np.mean(rises, 0)) for each in drawn)
+        edges = np.concatenate([each.get_paths()[0].vertices[:, 1] for each in figure.axes[1].collections])
+        errors = result.arrays[f"first-{policy}"][..., 2 + 1]
+        assert np.isin(errors.min(0), edges).all() and np.isin(errors.max(0), edges).all()
     assert len(figure.axes[2].lines) == STEPS
     assert "epoch 7" in figure.axes[0].get_xlabel()
 
@@ -52,7 +55,7 @@ def test_paths_are_drawn_with_their_shares_and_the_null(legend_texts) -> None:
     runs = Result(
         {},
         {
-            "losses": RNG.random((RUNS, 3, epochs + 1)),
+            "losses": RNG.random((RUNS, epochs + 1)),
             "coordinates": RNG.standard_normal((RUNS, epochs + 1, 2)),
             "residuals": RNG.random((RUNS, epochs + 1)),
             "explained": explained,
@@ -64,21 +67,23 @@ def test_paths_are_drawn_with_their_shares_and_the_null(legend_texts) -> None:
         },
     )
     groups = ("initialisation", "shuffle", "clone")
-    pairs = Result({}, {"distances": RNG.random((3, n_pairs))})
+    pairs = Result({}, {"distances": RNG.random((3, n_pairs)), "barriers": RNG.random((3, n_pairs))})
     for group in groups:
         pairs.arrays[f"{group}-coordinates"] = RNG.standard_normal((RUNS, kept, 2))
         pairs.arrays[f"{group}-explained"] = np.sort(RNG.random(8))
     figure = trajectory_planes(runs, pairs, title="planted")
     texts = legend_texts(figure)
-    assert {"random walks, mean", "training runs", *groups} <= set(texts)
+    assert {"random walks", "training runs", *groups} <= set(texts)
     assert f"{100 * explained[0, 1]:.1f} %" in figure.axes[0].get_xlabel()
     dots = figure.axes[0].collections[0]
-    np.testing.assert_allclose(np.asarray(dots.get_array()), runs.arrays["losses"][0, 0])
+    np.testing.assert_allclose(np.asarray(dots.get_array()), runs.arrays["losses"][0])
     assert isinstance(dots.norm, matplotlib.colors.LogNorm)
-    null = figure.axes[2].lines[0]
+    null = figure.axes[2].lines[-1]
     np.testing.assert_allclose(np.asarray(null.get_ydata()), runs.arrays["walk"].reshape(-1, epochs).mean(0))
     inside = np.linalg.norm(runs.arrays["coordinates"][0], axis=1)
     outside = runs.arrays["residuals"][0]
     np.testing.assert_allclose(
         np.asarray(figure.axes[1].lines[0].get_ydata()), outside / np.sqrt(inside**2 + outside**2)
     )
+    for line, *drawn in zip(figure.axes[7].lines, pairs.arrays["distances"], pairs.arrays["barriers"], strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), np.stack(drawn, 1))

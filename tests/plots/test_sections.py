@@ -30,6 +30,16 @@ def test_both_losses_and_the_true_ones_are_drawn(legend_texts) -> None:
     assert train.get_xlim() == (-1, 1) and train.get_ylim() == (-2, 2)
 
 
+def test_what_rounding_explains_is_no_distance_and_statistics_are_told(legend_texts) -> None:
+    on_it = plane(**{"marks-distances": np.full(3, 1e-6)})
+    texts = legend_texts(loss_plane(on_it, labels=("one", "two"), connected=False))
+    assert "all points lie on the plane" in texts and "distance from the plane" not in texts
+    normed = Result({"batch_norm": "recalibrate"}, plane().arrays)
+    told = {"BatchNorm on the plane: recalibrate", "at true points: their own statistics"}
+    assert told <= set(legend_texts(loss_plane(normed, labels=("one", "two"))))
+    assert not told & set(texts)
+
+
 def values_at(figure: Figure) -> set[str]:
     return {each.get_text() for each in figure.axes[0].texts}
 
