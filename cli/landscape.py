@@ -47,7 +47,7 @@ def landscape() -> None:
 def interpolate(*, as_json: bool, **given: Any) -> None:
     """Walk in straight lines from the states along a training run to its end.
 
-    Loss and error on training and test data at 100 points from initialisation, at 26 from iterations 1, 2, 4, ...; for
+    Loss and error on training and test data at 100 points from initialisation, at 21 from iterations 1, 2, 4, ...; for
     both policies where the network has BatchNorm; and the extreme eigenvalues of the Hessian on the first line.
     """
     from critpoints.data import load

@@ -64,6 +64,8 @@ _CIFAR = Recipe(lr=0.1, momentum=0.9, weight_decay=1e-4, epochs=160, milestones=
 _DIGITS_VGG = (16, 16, POOL, 32, 32, POOL, 64, 64, 64, POOL, 128, 128, 128)
 _SHALLOW_VGG = (16, 16, POOL, 32, 32, POOL, 64, 64)
 _DIGITS_CNN = Recipe(lr=0.05, momentum=0.9, weight_decay=1e-4, epochs=40, milestones=(20, 30))
+# for deep networks without BatchNorm, where the recipe above leaves runs on a plateau or makes them diverge: reaches a
+# training accuracy of 1 on seeds that no experiment uses
 _GENTLE = Recipe(lr=0.02, momentum=0.9, weight_decay=1e-4, epochs=60, milestones=(40, 50), warmup=120)
 _TRAJECTORY = Recipe(lr=0.05, momentum=0.9, weight_decay=1e-4, batch_size=128, epochs=200)
 _LIPTON_DIGITS = {"channels": (16, 32, 64), "hidden": 128, "paddings": (2, 1, 1)}
@@ -92,11 +94,11 @@ SETTINGS: Mapping[str, Setting] = {
     "mnist-lipton": Setting("mnist", "lipton-cnn", _TRAJECTORY, source="Lipton 2016, where it says"),
     "digits-300-100": Setting("digits", "fully-connected", Recipe(lr=0.1, epochs=40)),
     "digits-vgg": Setting("digits", "vgg", _DIGITS_CNN, {"plan": _DIGITS_VGG, "batch_norm": False}),
-    # the same, trained more gently: without BatchNorm one run in five of the recipe above never leaves the plateau
+    # the same, trained more gently: one run in five of the recipe above never leaves the plateau
     "digits-vgg-warm": Setting("digits", "vgg", _GENTLE, {"plan": _DIGITS_VGG, "batch_norm": False}),
     "digits-vgg6": Setting("digits", "vgg", _DIGITS_CNN, {"plan": _SHALLOW_VGG, "batch_norm": False}),
     "digits-vgg-bn": Setting("digits", "vgg", _DIGITS_CNN, {"plan": _DIGITS_VGG, "batch_norm": True}),
-    "digits-resnet": Setting("digits", "resnet", _DIGITS_CNN, {"width": 8, "batch_norm": False}),
+    "digits-resnet": Setting("digits", "resnet", _GENTLE, {"width": 8, "batch_norm": False}),
     "digits-resnet-bn": Setting("digits", "resnet", _DIGITS_CNN, {"width": 8, "batch_norm": True}),
     "digits-lipton": Setting("digits", "lipton-cnn", _TRAJECTORY, _LIPTON_DIGITS),
     "digits-mlp": Setting("digits", "fully-connected", _TRAJECTORY),
