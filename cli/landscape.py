@@ -23,6 +23,7 @@ _INTERPOLATIONS = (
         "digits-vgg",
         "digits-vgg-warm",
         "digits-vgg6",
+        "digits-vgg6-torch",
         "digits-vgg-bn",
         "digits-resnet",
         "digits-resnet-bn",

@@ -212,7 +212,7 @@ def _student(experiment: SectionExperiment) -> Arrays:
         path = found.trajectory[:, 0]
         components = find_principal_components(path)
         section = section_covering(components.mean, components.components, path, n=n)
-        return {**_spanned(section, ()), "marked": path.numpy(), "steps": np.array(found.trajectory_times)}
+        return {**_spanned(section, ()), "marked": path.numpy(), "steps": np.array(found.trajectory_steps)}
     saddle = _saddle(problem, experiment.seed)
     directions, pairs = hessian_directions(problem, saddle, 2, "BE")
     # gradient descent from both sides, which leaves along the negative direction

@@ -21,7 +21,7 @@ class Setting:
 
     Attributes:
         dataset: a name that ``critpoints.data.load`` knows.
-        architecture: a name that ``build`` knows; ``options`` are its.
+        architecture: a name that ``build`` knows; ``options`` are its, and may name the ``initialisation``.
         source: where the numbers come from.
     """
 
@@ -67,6 +67,7 @@ _DIGITS_CNN = Recipe(lr=0.05, momentum=0.9, weight_decay=1e-4, epochs=40, milest
 # for deep networks without BatchNorm, where the recipe above leaves runs on a plateau or makes them diverge: reaches a
 # training accuracy of 1 on seeds that no experiment uses
 _GENTLE = Recipe(lr=0.02, momentum=0.9, weight_decay=1e-4, epochs=60, milestones=(40, 50), warmup=120)
+_LONG = Recipe(lr=0.05, momentum=0.9, weight_decay=1e-4, epochs=120, milestones=(80, 100), warmup=120)
 _TRAJECTORY = Recipe(lr=0.05, momentum=0.9, weight_decay=1e-4, batch_size=128, epochs=200)
 _LIPTON_DIGITS = {"channels": (16, 32, 64), "hidden": 128, "paddings": (2, 1, 1)}
 
@@ -97,6 +98,10 @@ SETTINGS: Mapping[str, Setting] = {
     # the same, trained more gently: one run in five of the recipe above never leaves the plateau
     "digits-vgg-warm": Setting("digits", "vgg", _GENTLE, {"plan": _DIGITS_VGG, "batch_norm": False}),
     "digits-vgg6": Setting("digits", "vgg", _DIGITS_CNN, {"plan": _SHALLOW_VGG, "batch_norm": False}),
+    # with the smaller weights that torch begins with, which take longer to train: to the same loss as above
+    "digits-vgg6-torch": Setting(
+        "digits", "vgg", _LONG, {"plan": _SHALLOW_VGG, "batch_norm": False, "initialisation": "torch"}
+    ),
     "digits-vgg-bn": Setting("digits", "vgg", _DIGITS_CNN, {"plan": _DIGITS_VGG, "batch_norm": True}),
     "digits-resnet": Setting("digits", "resnet", _GENTLE, {"width": 8, "batch_norm": False}),
     "digits-resnet-bn": Setting("digits", "resnet", _DIGITS_CNN, {"width": 8, "batch_norm": True}),

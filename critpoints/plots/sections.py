@@ -57,7 +57,8 @@ def loss_plane(result: Result, *, labels: tuple[str, str], title: str | None = N
         shown = panels[: len(surfaces)]
         bar = figure.colorbar(contours, ax=shown, label="loss", shrink=0.9)
         if isinstance(norm, LogNorm):
-            bar.set_ticks(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+            narrow = float(norm.vmax or 1) < 30 * float(norm.vmin or 1)
+            bar.set_ticks(LogLocator(10, subs=range(1, 10) if narrow else (1.0, 2.0, 5.0)))
             bar.ax.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(math.inf, math.inf)))
     if marked:
         _true_losses(panels[-1], arrays, connected, result.header.get("batch_norm"))
@@ -113,12 +114,15 @@ def _true_losses(axes: Axes, arrays: Mapping[str, np.ndarray], connected: bool, 
     number = np.arange(len(arrays["marks-train_loss"])) + (not connected)  # solutions are numbered from 1
     line = "-" if connected else "none"
     true, projected = arrays["marks-train_loss"], arrays["marks-projected_train_loss"]
-    handles = axes.plot(number, true, linestyle=line, marker="o", markersize=4, color=BLUE, label="true training loss")
+    # a ring around a square: both are seen where they are equal
+    ring = {"marker": "o", "markersize": 7, "markerfacecolor": "none"}
+    handles = axes.plot(number, true, linestyle=line, color=BLUE, label="true training loss", **ring)
     handles += axes.plot(
-        number, projected, linestyle=line, marker="s", markersize=4, color=VERMILLION, label="of the projection"
+        number, projected, linestyle=line, marker="s", markersize=3.5, color=VERMILLION, label="of the projection"
     )
     both = np.concatenate([true, projected])
-    if (both[np.isfinite(both)] > 0).all() and both.size:
+    finite = both[np.isfinite(both)]
+    if finite.size and finite.min() > 0 and finite.max() > 3 * finite.min():
         axes.set_yscale("log")
     set_labels(axes, "marked point", "training loss", "loss at the points themselves")
     distances = arrays["marks-distances"]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import critpoints as cp
 from critpoints.landscape.results import load_result
 
 SECTION = ("landscape", "section", "--experiment", "digits-300-100", "--epochs", 1, "--points", 3, "--workers", 1)
@@ -33,6 +35,25 @@ def test_a_plane_leaves_a_result_a_figure_and_a_summary_and_resumes(run, empty: 
     again = run(*arguments)
     assert again.document == first.document
     assert {path: path.stat().st_mtime_ns for path in Path("o/units").iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["student-trajectory", pytest.param("student-saddle", marks=pytest.mark.slow)])
+def test_planes_through_students(run, empty: Path, name: str) -> None:
+    finished = run("landscape", "section", "--experiment", name, "--points", 3, "--out", "o", "--json")
+    assert finished.code == 0, finished.err
+    arrays = load_result("o/section.npz").arrays
+    path, problem = arrays["marks-train_loss"], cp.TeacherStudent.grid()
+    assert len(path) == len(arrays["steps"]) >= 20
+    at = arrays["theta_origin"] + arrays["marks-coordinates"] @ arrays["directions"]
+    np.testing.assert_allclose(arrays["marks-projected_train_loss"], problem.loss(torch.from_numpy(at)), rtol=1e-9)
+    if name == "student-trajectory":
+        assert path[-1] < 0.1 * path[0] and (np.diff(arrays["steps"]) > 0).all()
+        return
+    low, high = arrays["eigenvalues"]
+    assert low < 0 < high
+    saddle, middle = problem.loss(torch.from_numpy(arrays["theta_origin"])), np.flatnonzero(arrays["steps"] == 0)
+    assert path[middle] == pytest.approx(float(saddle), rel=1e-12)
+    assert path[0] < float(saddle) and path[-1] < float(saddle)  # descents on both sides lead down
 
 
 def test_another_plane_does_not_end_in_the_same_folder(run, empty: Path) -> None:
