@@ -163,6 +163,6 @@ def curve(*, as_json: bool, **given: Any) -> None:
     configuration = experiment.configuration(dataset)
     pairs = request.run(folder, configuration, partial(compute, experiment=experiment, root=request.data))
     result = stack(pairs, {"experiment": request.name})
-    title = f"{request.name}: paths between two solutions, {request.seeds} pairs"
+    title = f"{request.name}: paths between two solutions, mean of {request.seeds} pairs, bands over all"
     figure = joining_paths(result, title=title)
     conclude(request.name, folder, {"curve": result}, judge(result), figure, as_json)

@@ -116,3 +116,27 @@ def test_missing_data_is_named_before_anything_is_computed(run, tmp_path: Path) 
     assert not (tmp_path / "o").exists()
     assert run("landscape", "trajectory", "--experiment", "digits-mlp", "--seeds", 1).code == 2
     assert run("landscape", "trajectory", "--experiment", "none").code == 2
+
+
+def test_a_damaged_data_file_is_named(run, tmp_path: Path) -> None:
+    out, broken = tmp_path / "out", tmp_path / "MNIST/raw/train-images-idx3-ubyte"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(bytes([0, 0, 8, 3]) + bytes(20))
+    for command in ("interpolate", "section", "curve"):
+        finished = run("landscape", command, "--experiment", "mnist-300-100", "--data", tmp_path, "--out", out)
+        assert finished.code == 3 and "train-images-idx3-ubyte is damaged" in finished.error and not out.exists()
+
+
+def test_a_damaged_run_is_named_and_an_output_that_cannot_be(run, tiny, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    base = ("landscape", "interpolate", "--experiment", "digits-300-100", "--out", out, *SHORT)
+    assert run(*base).code == 0
+    unit = out / "units/seed-1.npz"
+    unit.write_bytes(unit.read_bytes()[:-40])
+    finished = run(*base)
+    assert finished.code == 3 and "seed-1.npz is damaged" in finished.error and "delete it" in finished.error
+    unit.unlink()
+    assert run(*base).code == 0
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    assert run(*base[:5], in_the_way / "out", *base[6:]).code == 4

@@ -4,9 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from critpoints.errors import InvalidData
+import critpoints as cp
+from critpoints.errors import InvalidArgument, InvalidData
 from critpoints.landscape import results, snapshots
+from critpoints.landscape.interpolation import interpolate_snapshots
 from critpoints.landscape.networks import build
 from critpoints.landscape.snapshots import Snapshots, SnapshotWriter, flatten_state
 from critpoints.landscape.training import Recipe, fit
@@ -56,6 +59,14 @@ def test_states_of_another_shape_are_refused(tmp_path: Path) -> None:
         SnapshotWriter(tmp_path / "other")(1, {"8.weight": torch.zeros(2)})
     with pytest.raises(InvalidData, match=r"the state has no 1.bias"):
         flatten_state({"0.bias": torch.zeros(2)}, ["1.bias"])
+
+
+def test_snapshots_of_another_architecture_are_not_joined_to_a_run(tmp_path: Path) -> None:
+    SnapshotWriter(tmp_path)(0, network(4))
+    model = network(3).eval()
+    objective = cp.ModuleObjective(model, F.cross_entropy, (torch.randn(6, 1, 4, 4), torch.arange(6) % 2))
+    with pytest.raises(InvalidArgument, match=r"a belongs to another architecture.*\(4, 1, 3, 3\) instead of \(3, 1"):
+        interpolate_snapshots(objective, Snapshots(tmp_path), model.state_dict(), 3, batch_norm="interpolate")
 
 
 @pytest.mark.parametrize("failing", ["snapshot", "index"])
