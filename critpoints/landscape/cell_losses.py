@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from critpoints.landscape.cells import cross_entropies
+from critpoints.errors import require
+from critpoints.landscape.cells import cross_entropies, unlikelihoods
 
+WHITE_LOSSES = ("cut", "cut-samples", "unlikelihood")
 CUT = 2.5  # of the cross-entropy of white cells: Skorokhodov and Burtsev 2019, appendix B
 
 
@@ -38,19 +40,32 @@ class PatternLoss:
 
     Attributes:
         cut: otherwise it is too easy to have a very large cross-entropy everywhere (appendix B).
-        cut_samples: cut the cross-entropy of every sample, ours, instead of its mean over the batch, the paper's. The
-            mean passes the cut when few samples are wrong by far; so this shows better in maps of the accuracy.
+        white: of white cells; "cut", the paper's: minus the mean cross-entropy of the batch, cut.
+            "cut-samples", ours: each sample's is cut. The mean passes the cut when few samples are wrong by far; so
+            this shows better in maps of the accuracy.
+            "unlikelihood", ours: the mean of -log(1 - p) instead, p the probability of the right class, without any
+            cut. The gradient of minus a cross-entropy vanishes where the network is sure and right, so that a small
+            white part that has once gone black stays so; this one's does not, and it vanishes where p does.
+            Known as such from language models (Welleck et al., arXiv 1908.04319).
     """
 
     cut: float = CUT
-    cut_samples: bool = False
+    white: str = "cut"
     coupled: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.white in WHITE_LOSSES, f"white must be one of {', '.join(WHITE_LOSSES)}, got {self.white!r}")
 
     def __call__(self, outputs: Tensor, y: Tensor, levels: Tensor, weights: Tensor) -> Tensor:
         """See ``CellLoss``."""
         entropies = cross_entropies(outputs, y)
-        cut = cross_entropies(outputs, y, self.cut) if self.cut_samples else entropies.clamp(max=self.cut)
-        return (weights * torch.where(levels > 0.5, entropies, -cut)).sum()
+        if self.white == "unlikelihood":
+            white = unlikelihoods(outputs, y)
+        elif self.white == "cut-samples":
+            white = -cross_entropies(outputs, y, self.cut)
+        else:
+            white = -entropies.clamp(max=self.cut)
+        return (weights * torch.where(levels > 0.5, entropies, white)).sum()
 
 
 @dataclass(frozen=True)

@@ -176,3 +176,14 @@ def cross_entropies(outputs: Tensor, y: Tensor, cut: float = math.inf) -> Tensor
     n, batch, _ = outputs.shape
     losses = F.cross_entropy(outputs.flatten(0, 1), y.repeat(n), reduction="none")
     return (losses.clamp(max=cut) if cut < math.inf else losses).view(n, batch).mean(1)
+
+
+def unlikelihoods(outputs: Tensor, y: Tensor) -> Tensor:
+    """The mean of -log(1 - p) of each cell, p the probability of the right class: (n, B, C), (B,) -> (n,).
+
+    >>> unlikelihoods(torch.tensor([[[0.0, 0.0]]]), torch.tensor([1])).exp().tolist()  # p = 1/2
+    [2.0]
+    """
+    right = y.expand(outputs.shape[:2]).unsqueeze(-1)
+    others = outputs.scatter(-1, right, -math.inf)  # 1 - p would round to 0 where p is nearly 1
+    return (outputs.logsumexp(-1) - others.logsumexp(-1)).mean(1)

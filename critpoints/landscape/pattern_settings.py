@@ -24,6 +24,7 @@ class PatternSetting:
         architecture: a name that ``build`` knows; ``options`` are its.
         size: cells along an edge of the picture.
         map_samples: images, of each part of the data set, that the final maps are measured on.
+        margin: cells around a picture that its maps show as well.
         source: where the numbers come from.
     """
 
@@ -33,6 +34,7 @@ class PatternSetting:
     size: int
     options: Mapping[str, Any] = field(default_factory=dict)
     map_samples: int = 10_000
+    margin: int = 0
     source: str = "ours, by calibration"
 
     def network(self, dataset: Dataset) -> nn.Module:
@@ -52,6 +54,7 @@ class PatternSetting:
             "recipe": self.recipe.to_dict(),
             "size": self.size,
             "map_samples": self.map_samples,
+            "margin": self.margin,
             "source": self.source,
         }
 
@@ -76,9 +79,11 @@ PICTURE_SETTINGS: Mapping[str, PatternSetting] = {
     "digits": PatternSetting(
         "digits",
         "fully-connected",
-        PatternRecipe(lr=0.01, batch_size=128, steps=2500, final_lr=0.02, cells=(25, 25), cut_samples=True),
+        PatternRecipe(
+            lr=0.01, batch_size=32, steps=2500, final_lr=0.02, cells=(25, 25), white="unlikelihood", scale=0.3
+        ),
         size=20,
-        options={"widths": (64, 32)},
+        options={"widths": (128, 64)},
     ),
     **{
         name: PatternSetting(name, "pattern-cnn", PatternRecipe(steps=steps), PICTURE_SIZE, source=_SOURCE)
@@ -90,8 +95,8 @@ FILLING_SETTINGS: Mapping[str, PatternSetting] = {
     "digits": PatternSetting(
         "digits",
         "pattern-cnn",
-        # masks are smaller than the paper's, so that cells lie further apart: its s of 0.1 left networks without BatchNorm
-        # near guessing at a filling of 1/2
+        # masks are smaller than the paper's, cells lie further apart: its s of 0.1 left networks without BatchNorm near
+        # guessing at a filling of 1/2
         PatternRecipe(lr=0.005, batch_size=32, steps=800, final_lr=0.05, cells=(4, 4), scale=0.2),
         size=8,
         options={"channels": (4, 4, 8, 8), "pool": 4, "hidden": 32},

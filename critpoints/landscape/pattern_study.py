@@ -222,7 +222,9 @@ def _planes(values: np.ndarray) -> np.ndarray:
 def contrasts(result: Result) -> dict[str, Contrast]:
     """Of a result of ``run_picture``, on the training and the test data."""
     levels = result.arrays["levels"]
-    return {part: measure_contrast(levels, result.arrays[f"{part}_accuracy"]) for part in ("train", "test")}
+    margin = (len(result.arrays["test_accuracy"]) - len(levels)) // 2
+    inner = (slice(margin, margin + len(levels)),) * levels.ndim
+    return {part: measure_contrast(levels, result.arrays[f"{part}_accuracy"][inner]) for part in ("train", "test")}
 
 
 def _configuration(setting: PatternSetting, root: str | Path | None, evaluation: str) -> dict[str, Any]:
@@ -260,7 +262,9 @@ def _compute(
     fitted = time.process_time()
     maps: dict[str, np.ndarray] = {}
     for part, data in _mapped(dataset, setting.map_samples).items():
-        found = map_pattern(setting.network(dataset), pattern, data, batch_size=setting.recipe.batch_size)
+        found = map_pattern(
+            setting.network(dataset), pattern, data, batch_size=setting.recipe.batch_size, margin=setting.margin
+        )
         maps |= {f"{part}_loss": found.loss, f"{part}_accuracy": found.accuracy}
     orthogonality, speed = pattern.orthogonality, pattern.speed
     measured = {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from critpoints.errors import InvalidData, require
-from critpoints.landscape.cell_losses import CUT, CellLoss, GreyLoss, PatternLoss
+from critpoints.landscape.cell_losses import CUT, WHITE_LOSSES, CellLoss, GreyLoss, PatternLoss
 from critpoints.landscape.cells import Cells, Data, Maps, OutputLoss, Speed
 from critpoints.landscape.masks import boundary_cells
 from critpoints.landscape.networks import CentredBatchNorm2d
@@ -35,7 +35,7 @@ class PatternRecipe:
     Attributes:
         final_lr: share of ``lr`` at the last step, reached along a half cosine; 1 keeps it constant.
         cells: black and white cells drawn for each step, without repetition.
-        cut, cut_samples: of the cross-entropy of white cells, see ``PatternLoss``.
+        cut, white: what white cells are trained by, see ``PatternLoss``; grey levels know the cut alone.
         scale: s at the start; it is trained, too.
         skip_interior: leave out cells whose neighbours are all of their own level.
 
@@ -49,7 +49,7 @@ class PatternRecipe:
     final_lr: float = 1.0
     cells: tuple[int, int] = (50, 50)
     cut: float = CUT
-    cut_samples: bool = False
+    white: str = "cut"
     scale: float = INITIAL_SCALE
     skip_interior: bool = True
 
@@ -62,6 +62,7 @@ class PatternRecipe:
             len(self.cells) == 2 and min(self.cells) >= 0 and sum(self.cells) > 0,
             f"cells must be the numbers of black and white cells of a step, got {self.cells}",
         )
+        require(self.white in WHITE_LOSSES, f"white must be one of {', '.join(WHITE_LOSSES)}, got {self.white!r}")
         require(self.cut > 0, f"cut must be positive, got {self.cut}")
         require(0 < self.scale < math.inf, f"scale must be a positive number, got {self.scale}")
 
@@ -161,7 +162,7 @@ def fit_pattern(
     target = np.asarray(levels, dtype=np.float64)
     require(bool(((target >= 0) & (target <= 1)).all()), "levels must lie in [0, 1], from white to black")
     is_mask = bool(np.isin(target, (0, 1)).all())
-    chosen: CellLoss = loss or (PatternLoss(recipe.cut, recipe.cut_samples) if is_mask else GreyLoss(recipe.cut))
+    chosen: CellLoss = loss or (PatternLoss(recipe.cut, recipe.white) if is_mask else GreyLoss(recipe.cut))
     trained = boundary_cells(target) if recipe.skip_interior else np.ones(target.shape, dtype=bool)
     groups = _groups(target, trained, recipe.cells)
     require(

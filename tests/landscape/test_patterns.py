@@ -124,7 +124,13 @@ def test_cells_are_the_network_at_their_parameters_by_loop_and_by_vmap(kind: str
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-LOSSES = [PatternLoss(cut=1.2), PatternLoss(cut=1.2, cut_samples=True), GreyLoss(cut=1.2), DecorrelatedLoss(0.7)]
+LOSSES = [
+    PatternLoss(cut=1.2),
+    PatternLoss(cut=1.2, white="cut-samples"),
+    PatternLoss(white="unlikelihood"),
+    GreyLoss(cut=1.2),
+    DecorrelatedLoss(0.7),
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -158,7 +164,9 @@ def by_definition(loss, outputs: Tensor, y: Tensor, levels: Tensor) -> Tensor:
     black, white = levels == 1, levels == 0
     if isinstance(loss, PatternLoss):
         cut = torch.stack([F.cross_entropy(each, y, reduction="none").clamp(max=loss.cut).mean() for each in outputs])
-        return entropies[black].mean() - (cut if loss.cut_samples else entropies.clamp(max=loss.cut))[white].mean()
+        others = torch.stack([(1 - each.softmax(-1)[range(len(y)), y]).log().mean() for each in outputs])
+        found = {"cut": entropies.clamp(max=loss.cut), "cut-samples": cut, "unlikelihood": others}[loss.white]
+        return entropies[black].mean() - found[white].mean()
     if isinstance(loss, GreyLoss):
         return entropies[black].square().mean() + (entropies[white] - loss.cut).square().mean()
     errors = outputs.softmax(-1) - F.one_hot(y, 3)
@@ -173,6 +181,19 @@ def test_the_loss_of_a_cell_in_the_white_has_no_gradient_above_the_cut() -> None
     assert float(value.detach()) == -2.5
     (gradient,) = torch.autograd.grad(value, outputs)
     assert not gradient.any()
+
+
+def test_white_cells_that_are_sure_and_right_learn_by_unlikelihood_alone() -> None:
+    y, weights = torch.tensor([0]), torch.ones(1)
+    slopes = {}
+    for white in ("cut", "unlikelihood"):
+        outputs = torch.tensor([[[60.0, 0.0, 0.0]]], requires_grad=True)
+        PatternLoss(white=white)(outputs, y, torch.zeros(1), weights).backward()
+        slopes[white] = float(outputs.grad[0, 0, 0])
+    assert slopes["cut"] == pytest.approx(0, abs=1e-12)
+    assert slopes["unlikelihood"] == pytest.approx(1)
+    with pytest.raises(InvalidArgument, match="white must be one of cut, cut-samples, unlikelihood, got 'black'"):
+        PatternLoss(white="black")
 
 
 def test_a_mask_is_found_on_a_line_and_on_a_plane_and_shows_in_the_maps() -> None:
