@@ -51,6 +51,17 @@ def _common(command: Any) -> Any:
         click.option(
             "--cells", type=click.IntRange(1), nargs=2, metavar="BLACK WHITE", help="Cells drawn for each step."
         ),
+        click.option(
+            "--white",
+            type=click.Choice(["cut", "cut-samples", "unlikelihood"]),
+            help="What white cells are trained by: minus the cross-entropy, the mean of a batch cut or that of each"
+            " sample; or -log(1 - p), which opens small white parts. Grey levels take none of these.",
+        ),
+        click.option(
+            "--cut",
+            type=click.FloatRange(0, min_open=True),
+            help="The cross-entropy from which on a cell is white enough.",
+        ),
         click.option("--steps", type=click.IntRange(1), help="Train for another number of steps."),
         click.option("--size", type=click.IntRange(3, 1000), help="Cells along an edge of the picture."),
         click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="For all results."),
@@ -83,6 +94,13 @@ def patterns() -> None:
 @click.option("--picture", metavar="FILE.png", type=click.Path(path_type=Path), help="Any picture, made small.")
 @click.option("--grey", is_flag=True, help="Keep the grey levels of --picture.")
 @click.option("--random", "filling", type=click.FloatRange(0, 1), help="A random mask of this share of black cells.")
+@click.option(
+    "--margin",
+    type=click.IntRange(0, 1000),
+    default=0,
+    show_default=True,
+    help="Cells around the picture to show in the maps as well.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**40), default=0, show_default=True, help="Of plane and steps.")
 @_common
 def fit(
@@ -211,17 +229,15 @@ def filling_study(*, fillings: tuple[float, ...] | None, runs: int, workers: int
     print(study.sentence)
 
 
-def _setting(settings: Any, name: str, size: int | None, steps: int | None, cells: Any, **_: Any) -> PatternSetting:
+def _setting(settings: Any, name: str, size: int | None, margin: int = 0, **given: Any) -> PatternSetting:
     """The named setting with what was asked for instead."""
     from dataclasses import replace
 
     from critpoints.landscape.pattern_settings import get_pattern_setting
 
     setting = get_pattern_setting(name, settings)
-    recipe = replace(
-        setting.recipe, steps=steps or setting.recipe.steps, cells=tuple(cells) if cells else setting.recipe.cells
-    )
-    return replace(setting, recipe=recipe, size=size or setting.size)
+    changes = {option: given[option] for option in ("steps", "cells", "white", "cut") if given[option]}
+    return replace(setting, recipe=replace(setting.recipe, **changes), size=size or setting.size, margin=margin)
 
 
 def _levels(

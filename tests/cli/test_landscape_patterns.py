@@ -42,6 +42,20 @@ def test_pictures_keep_their_grey_levels_if_asked_to(run, empty: Path) -> None:
     assert "cells a second" not in finished.out  # nothing was compared
 
 
+def test_maps_can_show_more_than_the_picture(run, empty: Path) -> None:
+    def maps(*flags: object) -> dict:
+        assert run(*FIT, "--out", f"out{len(flags)}", "--evaluation", "loop", *flags).code == 0
+        with np.load(empty / f"out{len(flags)}" / "pattern.npz") as stored:
+            return dict(stored)
+
+    plain, wide = maps(), maps("--margin", 2)
+    assert wide["test_loss"].shape == (8, 8)
+    np.testing.assert_allclose(wide["test_loss"][2:-2, 2:-2], plain["test_loss"])
+    np.testing.assert_array_equal(plain["losses"], wide["losses"])
+    other = maps("--white", "cut", "--cut", 1.5)
+    assert other["losses"][0] != plain["losses"][0]
+
+
 def test_the_filling_study_leaves_figures_and_a_sentence(run, empty: Path) -> None:
     arguments = ("landscape", "patterns", "filling", "--size", 3, "--steps", 1, "--cells", 1, 1, "--evaluation", "loop")
     finished = run(*arguments, "--runs", 2, "--fillings", "0.4", "--out", "out")
