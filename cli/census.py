@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from .output import number, percent, print_json, print_table
 
 if TYPE_CHECKING:
     from critpoints.census import Census, CensusEntry
+    from critpoints.study.records import Row
     from critpoints.study.store import Store
 
 MOST = 12  # entries a width in the report of classify; the census command prints all
@@ -26,7 +27,8 @@ MOST = 12  # entries a width in the report of classify; the census command print
 @options.as_json
 def census(study: Path, width: int | None, figures: Path | None, as_json: bool) -> None:
     """Count the distinct critical points of a study modulo symmetry: kind, type, loss, how many seeds ended there."""
-    from critpoints.study.distinct import study_census
+    from critpoints.study.distinct import COLUMNS, study_census
+    from critpoints.study.memory import collector_paused
     from critpoints.study.problems import resolve_problem
     from critpoints.study.store import Store
 
@@ -37,11 +39,15 @@ def census(study: Path, width: int | None, figures: Path | None, as_json: bool) 
     with Store.open(study) as store:
         problem = resolve_problem(store.spec)
         widths = store.widths() if width is None else [width]
-        found = {each: study_census(store, problem, each) for each in widths}
+        found, certified = {}, {}
+        with collector_paused():
+            for each in widths:
+                points = list(store.points(each, columns=COLUMNS))
+                found[each] = study_census(store, problem, each, points=points)
+                certified[each] = certified_seeds(store, each, points)
         if figures is not None:
             for each, counted in found.items():
                 save_census_figures(problem, each, counted, figures)
-        certified = {each: certified_seeds(store, each) for each in widths}
         if as_json:
             documents = {str(each): _document(c, certified[each]) for each, c in found.items()}
             print_json({"study": str(store.path), "widths": documents})
@@ -50,11 +56,14 @@ def census(study: Path, width: int | None, figures: Path | None, as_json: bool) 
             print_census(each, counted, certified=certified[each])
 
 
-def certified_seeds(store: Store, width: int) -> set[int] | None:
-    """Seeds with a certificate or a tie to one; None where nothing has been certified."""
+def certified_seeds(store: Store, width: int, points: Iterable[Row] | None = None) -> set[int] | None:
+    """Seeds with a certificate or a tie to one; None where nothing has been certified.
+
+    ``points`` are those of the width, where they have been read already.
+    """
     from critpoints.study.attached import attached
 
-    found = attached(store, width)
+    found = attached(store, width, points)
     return found.certified if found.rows else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,8 @@ def take_census(problem: TwoLayerObjective, verdicts: Verdicts, labels: Sequence
         rows = [row for row, other in enumerate(verdicts.kind) if other is kind]
         if rows and kind is not Kind.UNDECIDED:
             groups += _groups(problem, kind, verdicts, rows)
-    entries = [_entry(name, rows, verdicts, labels) for name, rows in groups]
+    norms = verdicts.gradient_norm.tolist()
+    entries = [_entry(name, rows, verdicts[min(rows, key=norms.__getitem__)], labels) for name, rows in groups]
     order = list(Kind)
     entries.sort(key=lambda entry: (order.index(entry.kind), entry.loss, -entry.count))
     return Census(tuple(entries), len(verdicts))
@@ -97,14 +98,14 @@ def take_census(problem: TwoLayerObjective, verdicts: Verdicts, labels: Sequence
 def _groups(problem: TwoLayerObjective, kind: Kind, verdicts: Verdicts, rows: list[int]) -> list[tuple[str, list[int]]]:
     figures = {row: verdicts.evidence[row].figures for row in rows}
     if kind is Kind.GLOBAL_MINIMUM:
-        return _by_key(rows, lambda row: ", ".join(figures[row].get("types", ["matched by loss"])))
+        return list(_by_key(rows, lambda row: ", ".join(figures[row].get("types", ["matched by loss"]))).items())
     result = []
     if kind is Kind.CHANNEL:
-        for name, members in _by_key(rows, lambda row: _describe(figures[row])):
+        for name, members in _by_key(rows, lambda row: _describe(figures[row])).items():
             result += [(name, group) for group in _by_function(problem, members, figures)]
         return result
     split_width = {row: figures[row].get("effective_width") for row in rows}
-    for width, members in _by_key(rows, lambda row: str(split_width[row] or "")):
+    for width, members in _by_key(rows, lambda row: str(split_width[row] or "")).items():
         points = [
             torch.tensor(figures[row]["reduced_theta"], dtype=torch.float64) if width else verdicts.theta[row]
             for row in members
@@ -114,11 +115,11 @@ def _groups(problem: TwoLayerObjective, kind: Kind, verdicts: Verdicts, rows: li
     return result
 
 
-def _by_key(rows: Sequence[int], key: Callable[[int], str]) -> list[tuple[str, list[int]]]:
-    found: dict[str, list[int]] = {}
+def _by_key(rows: Iterable[int], key: Callable[[int], Hashable]) -> dict[Any, list[int]]:
+    found: dict[Hashable, list[int]] = {}
     for row in rows:
         found.setdefault(key(row), []).append(row)
-    return list(found.items())
+    return found
 
 
 def is_odd(problem: TwoLayerObjective) -> bool:
@@ -131,8 +132,7 @@ def group_orbits(problem: TwoLayerObjective, points: Tensor, rows: list[int]) ->
     """The labels ``rows`` of ``points`` (S, P), by orbit modulo the group and the reflection of all neurons."""
     labels = group_points(problem, points, TOLERANCE).tolist()
     orbits: list[tuple[Tensor, list[int]]] = []
-    for label in dict.fromkeys(labels):
-        members = [i for i, other in enumerate(labels) if other == label]
+    for members in _by_key(range(len(labels)), lambda i: labels[i]).values():
         point = points[members[0]]
         twin = next((o for o in orbits if is_odd(problem) and same_orbit(problem, -point, o[0], TOLERANCE)), None)
         if twin is not None:
@@ -145,36 +145,49 @@ def group_orbits(problem: TwoLayerObjective, points: Tensor, rows: list[int]) ->
 def _by_function(problem: TwoLayerObjective, rows: list[int], figures: dict[int, dict[str, Any]]) -> list[list[int]]:
     """Rows whose limit networks compute one function, to within the tolerance of the first of them."""
     groups: list[list[int]] = []
-    centres = np.zeros((16, 0))
-    for row, output in _limit_outputs(problem, rows, figures):
-        if len(groups) == len(centres) or not groups:
-            centres = np.resize(centres, (2 * len(centres), len(output))) if groups else np.zeros((16, len(output)))
-        known = centres[: len(groups)]
-        few = np.flatnonzero((np.abs(known[:, :PROBES] - output[:PROBES]) <= FUNCTION_TOLERANCE).all(1))
-        near = few[(np.abs(known[few] - output) <= FUNCTION_TOLERANCE).all(1)]
-        if len(near):
-            groups[near[0]].append(row)
-        else:
-            centres[len(groups)] = output
-            groups.append([row])
+    centres: list[np.ndarray] = []
+    for i in range(0, len(rows), CHUNK):
+        chunk, known = rows[i : i + CHUNK], len(groups)
+        outputs = _limit_outputs(problem, chunk, figures)
+        for row, output, near in zip(chunk, outputs, _first_near(centres, outputs), strict=True):
+            if near is None:  # perhaps one that this chunk has brought
+                (near,) = _first_near(centres[known:], output[None])
+                near = len(groups) if near is None else known + near
+            if near == len(groups):
+                groups.append([])
+                centres.append(output)
+            groups[near].append(row)
     return groups
 
 
-def _limit_outputs(
-    problem: TwoLayerObjective, rows: list[int], figures: dict[int, dict[str, Any]]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Each row with the outputs of its limit network on the data, many rows of one shape at once."""
-    for i in range(0, len(rows), CHUNK):
-        outputs: dict[int, np.ndarray] = {}
-        for _, members in _by_key(rows[i : i + CHUNK], lambda row: repr(figures[row]["limit_shape"])):
-            objective = LimitObjective(problem, LimitShape(**figures[members[0]]["limit_shape"]))
-            theta = torch.tensor([figures[row]["limit_theta"] for row in members], dtype=torch.float64)
-            output = objective.predict(theta)
-            if is_odd(problem):  # the reflection of all neurons turns f into f minus twice its mean
-                mean = (output * problem.sample_weight).sum(-1, keepdim=True)
-                output = torch.cat([mean.abs(), output - mean], -1)
-            outputs |= zip(members, output.numpy(), strict=True)
-        yield from ((row, outputs[row]) for row in rows[i : i + CHUNK])
+def _first_near(centres: Sequence[np.ndarray], outputs: np.ndarray) -> list[int | None]:
+    """Of each of the ``outputs`` (S, N) the first of the centres that is no further away than the tolerance."""
+    if not len(centres):
+        return [None] * len(outputs)
+    probes = np.array([centre[:PROBES] for centre in centres])
+    few: np.ndarray = np.abs(probes - outputs[:, None, :PROBES]).max(-1) <= FUNCTION_TOLERANCE
+    return [
+        next(
+            (k for k in np.flatnonzero(here).tolist() if np.abs(centres[k] - output).max() <= FUNCTION_TOLERANCE), None
+        )
+        for here, output in zip(few, outputs, strict=True)
+    ]
+
+
+def _limit_outputs(problem: TwoLayerObjective, rows: list[int], figures: dict[int, dict[str, Any]]) -> np.ndarray:
+    """The outputs of the rows' limit networks, (S, N): those on the data, or what they are known by if ``is_odd``."""
+    features = problem.features
+    if odd := is_odd(problem):  # f - f(0) is odd: half of the data, and the origin, say all
+        features = torch.nn.functional.pad(problem.samples.inputs.T, (0, 0, 1, 0))
+    outputs: dict[int, np.ndarray] = {}
+    for members in _by_key(rows, lambda row: repr(figures[row]["limit_shape"])).values():
+        objective = LimitObjective(problem, LimitShape(**figures[members[0]]["limit_shape"]))
+        theta = torch.tensor([figures[row]["limit_theta"] for row in members], dtype=torch.float64)
+        output = objective.predict(theta, features)
+        if odd:  # the reflection of all neurons turns f into f minus twice f(0)
+            output = torch.cat([output[:, :1].abs(), output[:, 1:] - output[:, :1]], -1)
+        outputs |= zip(members, output.numpy(), strict=True)
+    return np.stack([outputs[row] for row in rows])
 
 
 def _describe(figures: dict[str, Any]) -> str:
@@ -188,9 +201,7 @@ def _describe(figures: dict[str, Any]) -> str:
     return f"{shape['ordinary']} neurons, {', '.join(parts)}{split}"
 
 
-def _entry(name: str, rows: list[int], verdicts: Verdicts, labels: Sequence[int]) -> CensusEntry:
-    norms = verdicts.gradient_norm.tolist()
-    best: Verdict = verdicts[min(rows, key=lambda row: norms[row])]
+def _entry(name: str, rows: list[int], best: Verdict, labels: Sequence[int]) -> CensusEntry:
     figures = best.evidence.figures
     smallest = figures.get("limit_smallest_eigenvalue", figures.get("reduced_smallest_eigenvalue"))
     return CensusEntry(
@@ -201,8 +212,8 @@ def _entry(name: str, rows: list[int], verdicts: Verdicts, labels: Sequence[int]
         index=best.index,
         level=best.level,
         count=len(rows),
-        fraction=len(rows) / len(verdicts),
-        wilson95=wilson_interval(len(rows), len(verdicts)),
+        fraction=len(rows) / len(labels),
+        wilson95=wilson_interval(len(rows), len(labels)),
         rows=tuple(labels[row] for row in rows),
         representative=best.theta,
     )

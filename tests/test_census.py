@@ -1,11 +1,14 @@
 """The census: planted copies of one point are one, distinct ones stay apart, channels are counted by their end."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 import critpoints as cp
-from critpoints.census import _by_function
+from critpoints.census import _by_function, _limit_outputs, is_odd
+from critpoints.objectives.limit import LimitObjective, LimitShape
 from critpoints.symmetry.group import apply, random_element
 
 
@@ -55,6 +58,22 @@ def test_labels_name_the_rows(settled):
     problem, verdicts = settled
     census = cp.take_census(problem, verdicts, labels=[100 + row for row in range(len(verdicts))])
     assert all(row >= 100 for entry in census.entries for row in entry.rows)
+
+
+@pytest.mark.parametrize("shape", [LimitShape(1, 1, True, True, (1, -1)), LimitShape(2, 1, False, False)])
+def test_half_of_mirrored_data_tells_limit_networks_apart_as_all_of_them_do(trained, shape: LimitShape) -> None:
+    problem, _ = trained
+    limit = LimitObjective(problem, shape)
+    ends = np.random.default_rng(0).standard_normal((5, limit.dim or 0))
+    figures = {row: {"limit_shape": shape.__dict__, "limit_theta": ends[row].tolist()} for row in range(5)}
+    assert is_odd(problem)
+    known_by = _limit_outputs(problem, [3, 0, 1, 4, 2], figures)
+    outputs = limit.predict(torch.from_numpy(ends[[3, 0, 1, 4, 2]]))
+    mean = (outputs * problem.sample_weight).sum(-1, keepdim=True)
+    everything = torch.cat([mean.abs(), outputs - mean], -1).numpy()
+    for row, other in itertools.combinations(range(5), 2):
+        apart, expected = (np.abs(of[row] - of[other]).max() for of in (known_by, everything))
+        assert apart == pytest.approx(expected, rel=1e-12)
 
 
 def test_ends_of_channels_are_told_apart_by_their_functions(trained) -> None:

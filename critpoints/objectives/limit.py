@@ -92,9 +92,10 @@ class LimitObjective(Objective):
             parts[k] = parts[k].reshape(*theta.shape[:-1], parts[k].shape[-1] // d, d)
         return LimitParts(*parts)
 
-    def predict(self, theta: Tensor) -> Tensor:
-        """Outputs on the data, (*b, N); differentiable."""
-        x, s, p = self.base.features, self.base.activation, self.parts(self.validate(theta))
+    def predict(self, theta: Tensor, features: Tensor | None = None) -> Tensor:
+        """Outputs on the data, or on the (N, n_inputs) that the hidden neurons are to see; (*b, N), differentiable."""
+        x = self.base.features if features is None else features
+        s, p = self.base.activation, self.parts(self.validate(theta))
         output = theta.new_zeros((*theta.shape[:-1], len(x)))
         if self.shape.ordinary:
             output = output + (p.a.unsqueeze(-1) * s(p.w @ x.T)).sum(-2)

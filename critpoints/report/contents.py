@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +12,8 @@ from critpoints.census import Census, take_census
 from critpoints.errors import CritpointsError
 from critpoints.objectives.base import Objective
 from critpoints.objectives.two_layer import TwoLayerObjective
+from critpoints.study import distinct
 from critpoints.study.attached import Attached, attached
-from critpoints.study.distinct import stored_verdicts
 from critpoints.study.problems import resolve_problem
 from critpoints.study.records import Row
 from critpoints.study.spec import GRID, StudySpec
@@ -23,24 +21,7 @@ from critpoints.study.store import Store
 from critpoints.study.summary import summarise_points
 
 # What of a point the report keeps; the rest is checked by the store and let go.
-COLUMNS = (
-    "seed",
-    "kind",
-    "status",
-    "index",
-    "nullity",
-    "level",
-    "loss",
-    "gradient_norm",
-    "noise_floor",
-    "smallest_eigenvalue",
-    "trained_smallest_eigenvalue",
-    "negative_cause",
-    "eigenvalues",
-    "theta",
-    "evidence",
-    "classifier_version",
-)
+COLUMNS = (*distinct.COLUMNS, "status", "smallest_eigenvalue", "trained_smallest_eigenvalue", "negative_cause")
 
 
 @dataclass(frozen=True)
@@ -89,23 +70,10 @@ def read_contents(store: Store) -> Contents:
         StoreError: a row is damaged.
     """
     problem, remarks = _problem(store.spec)
-    with _no_collections():
-        widths = tuple(_read_widths(store, problem))
+    widths = tuple(_read_widths(store, problem))
     if not widths:
         remarks.append("The study has no points yet.")
     return Contents(store.path.name, store.spec, problem, widths, tuple(remarks), store.units())
-
-
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Keeps Python from looking for cycles: the millions of objects of a large study have none, and looking is slow."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _problem(spec: StudySpec) -> tuple[Objective | None, list[str]]:
@@ -122,10 +90,10 @@ def _problem(spec: StudySpec) -> tuple[Objective | None, list[str]]:
 
 def _read_widths(store: Store, problem: Objective | None) -> Iterator[WidthContents]:
     for width in store.widths():
-        points = [{name: point[name] for name in COLUMNS} for point in store.points(width)]
+        points = list(store.points(width, columns=COLUMNS))
         if not points:
             continue
-        verdicts = stored_verdicts(points)
+        verdicts = distinct.stored_verdicts(points)
         census = None
         if isinstance(problem, TwoLayerObjective):
             census = take_census(problem, verdicts, labels=[point["seed"] for point in points])

@@ -18,6 +18,7 @@ from critpoints.report.contents import Contents, read_contents
 from critpoints.report.drawings import MARKERS
 from critpoints.report.markup import Markup, element, embedded_json, joined
 from critpoints.report.points import points_document
+from critpoints.study.memory import collector_paused
 from critpoints.study.store import Store
 from critpoints.verdict import Kind
 
@@ -48,7 +49,8 @@ def write_report(store: Store, path: str | Path) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
     os.close(descriptor)
     try:
-        Path(temporary).write_text(render(read_contents(store)), encoding="utf-8")
+        with collector_paused():
+            Path(temporary).write_text(render(read_contents(store)), encoding="utf-8")
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,22 @@ from critpoints.study.memory import collector_paused
 from critpoints.study.records import Row
 from critpoints.study.store import Store
 from critpoints.verdict import Evidence, Kind, Standard, Verdict, Verdicts
+
+# What of a row of ``Store.points`` its verdict is made of, and who it is.
+COLUMNS = (
+    "seed",
+    "kind",
+    "index",
+    "nullity",
+    "level",
+    "loss",
+    "gradient_norm",
+    "eigenvalues",
+    "noise_floor",
+    "evidence",
+    "theta",
+    "classifier_version",
+)
 
 
 def stored_verdicts(points: Iterable[Row]) -> Verdicts:
@@ -50,8 +66,17 @@ def stored_verdict(point: Row) -> Verdict:
     return stored_verdicts([point])[0]
 
 
-def study_census(store: Store, problem: Objective, width: int, seeds: Collection[int] | None = None) -> Census:
+def study_census(
+    store: Store,
+    problem: Objective,
+    width: int,
+    seeds: Collection[int] | None = None,
+    points: Sequence[Row] | None = None,
+) -> Census:
     """The census of one width; the rows of its entries are seeds.
+
+    Args:
+        points: those of the width with ``COLUMNS``, where the caller has read them already.
 
     Raises:
         InvalidArgument: the problem has no symmetry group to count modulo, or the study has no such points.
@@ -59,7 +84,7 @@ def study_census(store: Store, problem: Objective, width: int, seeds: Collection
     if not isinstance(problem, TwoLayerObjective):
         raise InvalidArgument(f"a census needs a two-layer problem, {store.spec.problem} is a {type(problem).__name__}")
     with collector_paused():
-        points = list(store.points(width, seeds))
+        points = list(store.points(width, seeds, COLUMNS)) if points is None else points
         if not points:
             raise InvalidArgument(f"{store.path} has no points of width {width} to count")
         return take_census(problem, stored_verdicts(points), labels=[point["seed"] for point in points])

@@ -32,17 +32,25 @@ def _encoded(value: Value) -> bytes:
 
 def _encoded_text(value: str) -> bytes:
     data = value.encode("utf-8", "surrogateescape")
-    return b"s%d;" % len(data) + data
+    return b"s%d;%b" % (len(data), data)
 
 
-# by type, functions of C where there are any: a study is read a hundred thousand rows at a time
-_ENCODERS: dict[type, Callable[[Any], bytes]] = {
-    float: partial(struct.Struct("<sd").pack, b"f"),
-    int: b"i%d;".__mod__,
-    bytes: lambda value: b"b%d;" % len(value) + value,
-    str: _encoded_text,
-    type(None): lambda value: b"n",
-}
+class _Encoders(dict[type, Callable[[Any], bytes]]):
+    """By type, functions of C where there are any: a study is read a hundred thousand rows at a time."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], bytes]:
+        return _encoded
+
+
+_ENCODERS = _Encoders(
+    {
+        float: partial(struct.Struct("<sd").pack, b"f"),
+        int: b"i%d;".__mod__,
+        bytes: lambda value: b"b%d;%b" % (len(value), value),
+        str: _encoded_text,
+        type(None): lambda value: b"n",
+    }
+)
 
 
 def _to_column(kind: str, value: Any) -> Value:
@@ -91,7 +99,7 @@ class Table:
 
     def _digest(self, values: list[Value]) -> bytes:
         return hashlib.blake2b(
-            b"".join([_ENCODERS.get(type(value), _encoded)(value) for value in (self.name, *values)]), digest_size=16
+            b"".join([_ENCODERS[type(value)](value) for value in (self.name, *values)]), digest_size=16
         ).digest()
 
     def encode(self, row: Mapping[str, Any]) -> list[Value]:
@@ -111,8 +119,8 @@ class Table:
         """How a row is called in messages: the columns of its key with their values."""
         return ", ".join(f"{name} {value!r}" for name, value in zip(self.keys, values, strict=False))
 
-    def decode(self, stored: list[Value], where: str) -> Row:
-        """The row behind stored columns.
+    def decode(self, stored: list[Value], where: str, columns: Iterable[str] | None = None) -> Row:
+        """The row behind stored columns, or those of its ``columns`` that the table has; the checksum is over all.
 
         Raises:
             StoreError: the checksum does not fit: the row is damaged.
@@ -122,28 +130,30 @@ class Table:
                 f"{where}: the row of {self.name} with {self.name_of(stored)} is damaged (its checksum does not fit); "
                 "critpoints study salvage saves the others in a new file, where classify computes it again"
             )
-        return self.unpack(stored)
+        return self.unpack(stored, columns)
 
-    def unpack(self, stored: Sequence[Value]) -> Row:
-        """The row behind stored columns whose checksum has been compared."""
-        row: Row = dict(zip(self.columns, stored[:-1], strict=True))
-        for column in self._of_kind("BLOB"):
+    def unpack(self, stored: Sequence[Value], columns: Iterable[str] | None = None) -> Row:
+        """The row behind stored columns whose checksum has been compared; see ``decode``."""
+        wanted, vectors, numbers = self._layout(None if columns is None else tuple(columns))
+        row: Row = {column: stored[place] for column, place in wanted}
+        for column in vectors:
             if isinstance(row[column], bytes):
                 row[column] = np.frombuffer(row[column], _VECTOR).astype(np.float64)
         if None in stored:
-            row |= {column: math.nan for column in self._of_kind("REAL") if row[column] is None}
+            row |= {column: math.nan for column in numbers if row[column] is None}
         return row
 
-    def _of_kind(self, kind: str) -> list[str]:
-        return self._kinds.get(kind, [])
+    def _layout(self, columns: tuple[str, ...] | None) -> tuple[list[tuple[str, int]], list[str], list[str]]:
+        """The table's columns among these, with their places; those that are vectors; those that are REAL."""
+        if (found := self._layouts.get(columns)) is None:
+            wanted = [(name, i) for i, name in enumerate(self.columns) if columns is None or name in columns]
+            of_kind = [[name for name, _ in wanted if self.columns[name] == kind] for kind in ("BLOB", "REAL")]
+            found = self._layouts[columns] = wanted, of_kind[0], of_kind[1]
+        return found
 
     @cached_property
-    def _kinds(self) -> dict[str, list[str]]:
-        """The columns by their SQL type."""
-        found: dict[str, list[str]] = {}
-        for column, kind in self.columns.items():
-            found.setdefault(kind, []).append(column)
-        return found
+    def _layouts(self) -> dict[tuple[str, ...] | None, tuple[list[tuple[str, int]], list[str], list[str]]]:
+        return {}
 
 
 META = Table("meta", {"key": "TEXT", "value": "TEXT"}, 1)

@@ -240,23 +240,27 @@ class Store:
             present = {seed for (seed,) in self._connection.execute(query, values)}
         return [seed for seed in seeds if seed not in present]
 
-    def points(self, width: int, seeds: Collection[int] | None = None) -> Iterator[Row]:
+    def points(
+        self, width: int, seeds: Collection[int] | None = None, columns: Iterable[str] | None = None
+    ) -> Iterator[Row]:
         """The points of a width, each with its latest verdict, by seed; vectors are NumPy arrays.
+
+        Args:
+            columns: those that are wanted, all by default; every row is checked as a whole.
 
         Raises:
             StoreError: a row is damaged, or has lost its verdict.
         """
-        split = len(POINTS.columns) + 1
+        split, path, columns = len(POINTS.columns) + 1, str(self.path), None if columns is None else tuple(columns)
+        seed = list(POINTS.columns).index("seed")
         with errors(self.path):
             for row in self._connection.execute(_JOINED, (width,)):
-                point = POINTS.decode(list(row[:split]), str(self.path))
-                if seeds is not None and point["seed"] not in seeds:
+                point = POINTS.decode(list(row[:split]), path, columns)
+                if seeds is not None and row[seed] not in seeds:
                     continue
                 if row[-1] is None:
-                    raise StoreError(
-                        f"{self.path}: width {width}, seed {point['seed']} has no verdict; run classify again"
-                    )
-                yield point | VERDICTS.decode(list(row[split:]), str(self.path))
+                    raise StoreError(f"{path}: width {width}, seed {row[seed]} has no verdict; run classify again")
+                yield point | VERDICTS.decode(list(row[split:]), path, columns)
 
     def certificates(self, width: int) -> list[Row]:
         """The certificates, ties and refusals that are attached to the points of a width, by seed.

@@ -41,7 +41,7 @@ def unfinished(store: Store) -> tuple[int, int]:
 
 
 def _scalars(store: Store, width: int, seeds: Collection[int] | None) -> list[Row]:
-    return [{name: point[name] for name in _SCALARS} for point in store.points(width, seeds)]
+    return list(store.points(width, seeds, _SCALARS))
 
 
 def _ranked(values: Iterable[str]) -> list[tuple[str, int]]:

@@ -190,6 +190,18 @@ def _keys(problem: TwoLayerObjective, rows: np.ndarray, bias: np.ndarray, tol: f
     return keys
 
 
+def _sorted_images(problem: TwoLayerObjective, rows: np.ndarray) -> np.ndarray:
+    """An image (S, m (d + 1)) of each student, rows (S, m, d + 1), under isometries of the group.
+
+    Close images are of close orbits. That most images of an orbit are close to one another is what makes it worth it.
+    """
+    with np.errstate(invalid="ignore"):  # rows that are not finite
+        places = rows @ np.cos(math.sqrt(2) * np.arange(1, rows.shape[2] + 1))
+    if problem.activation.reflection == 0:
+        rows, places = np.where(places[..., None] < 0, -rows, rows), np.abs(places)
+    return np.take_along_axis(rows, np.argsort(places, 1)[..., None], 1).reshape(len(rows), math.prod(rows.shape[1:]))
+
+
 def group_points(problem: TwoLayerObjective, thetas: Tensor, tol: float = TOLERANCE) -> Tensor:
     """Numbers the orbits in a batch: (S, P) -> (S,) int64, 0, 1, .. in order of first appearance, -1 if not finite.
 
@@ -224,6 +236,7 @@ class _Grouping:
         self.rows = torch.cat([a.unsqueeze(-1), w], -1).cpu().numpy().astype(np.float64)
         bias = thetas[:, -1] if problem.output_bias else torch.zeros(len(thetas))
         self.bias = bias.cpu().numpy().astype(np.float64)
+        self.images = np.column_stack([_sorted_images(problem, self.rows), self.bias])
         self.parent = list(range(len(thetas)))
         self.buckets: dict[Key, dict[int, list[int]]] = {}  # of a cell: the points in it by their cores
         self.radius: dict[int, float] = {}  # of the neighbourhood of a core
@@ -247,21 +260,25 @@ class _Grouping:
         for cell in cells:
             for other, members in cell.items():
                 if self.root(other) != self.root(i) and not self._cores_apart(core, other):
-                    any(self._join(i, member, self._align(member, i, self.tol)) for member in members)
+                    any(self._join(i, member, self._align(member, i, self.tol).distance) for member in members)
         self.buckets.setdefault(keys[0], {}).setdefault(core, []).append(i)
 
     def _belongs(self, i: int, core: int) -> bool:
         """Whether point i lies in the neighbourhood of a core; joins it, and widens the neighbourhood to it, if so."""
-        alignment = self._align(core, i, self.tol)
-        if not self._join(i, core, alignment):
+        apart = self.images[core] - self.images[i]
+        distance, reflected = math.sqrt(apart @ apart), 0.0  # of two images: no less than that of the orbits
+        if distance > self.tol:
+            alignment = self._align(core, i, self.tol)
+            distance = alignment.distance
+            # reflected weights need only sum to zero within the tolerance, which adds up over reflections
+            reflected = self.tol if any(alignment.element.flips) else 0.0
+        if not self._join(i, core, distance):
             return False
-        # reflected weights need only sum to zero within the tolerance, and so it adds up from reflection to reflection
-        reflected = self.tol if any(alignment.element.flips) else 0.0
-        self.radius[core] = max(self.radius[core], alignment.distance + reflected)
+        self.radius[core] = max(self.radius[core], distance + reflected)
         return True
 
-    def _join(self, i: int, j: int, alignment: Alignment) -> bool:
-        close = alignment.distance <= self.tol
+    def _join(self, i: int, j: int, distance: float) -> bool:
+        close = distance <= self.tol
         if close:
             self.parent[self.root(i)] = self.root(j)
         return close

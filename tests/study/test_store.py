@@ -176,6 +176,16 @@ def test_a_change_of_any_column_is_reported_with_its_row(path: Path, table: str,
             list(store.points(width))
 
 
+def test_damage_is_reported_whatever_columns_are_wanted(path: Path) -> None:
+    invented_study(path)
+    edit(path, "UPDATE verdicts SET noise_floor = 1 WHERE seed = 3")
+    with Store.open(path) as store:
+        rows = store.points(2, columns=("seed", "theta"))
+        assert [set(next(rows)) for _ in range(3)] == [{"seed", "theta"}] * 3
+        with pytest.raises(StoreError, match=r"verdicts with width 2, seed 3"):
+            next(rows)
+
+
 def test_damage_of_one_row_does_not_hide_the_others(path: Path) -> None:
     invented_study(path)
     edit(path, "UPDATE points SET loss = loss + 1e-16 WHERE seed = 4")
