@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import options
-from .output import number, percent, print_json, print_table
+from .output import number, percent, print_json, print_table, say
 
 if TYPE_CHECKING:
     from critpoints.census import Census, CensusEntry
@@ -30,6 +31,7 @@ def census(study: Path, width: int | None, figures: Path | None, as_json: bool) 
     from critpoints.study.distinct import COLUMNS, study_census
     from critpoints.study.memory import collector_paused
     from critpoints.study.problems import resolve_problem
+    from critpoints.study.status import failed_seeds
     from critpoints.study.store import Store
 
     from .figures import check_folder, save_census_figures
@@ -38,7 +40,10 @@ def census(study: Path, width: int | None, figures: Path | None, as_json: bool) 
         check_folder(figures)
     with Store.open(study) as store:
         problem = resolve_problem(store.spec)
-        widths = store.widths() if width is None else [width]
+        failures = failed_seeds(store)
+        for failure in failures:
+            say(str(failure))
+        widths = [each for each in store.widths() if store.count(each)] if width is None else [width]
         found, certified = {}, {}
         with collector_paused():
             for each in widths:
@@ -50,7 +55,8 @@ def census(study: Path, width: int | None, figures: Path | None, as_json: bool) 
                 save_census_figures(problem, each, counted, figures)
         if as_json:
             documents = {str(each): _document(c, certified[each]) for each, c in found.items()}
-            print_json({"study": str(store.path), "widths": documents})
+            lost = [asdict(failure) for failure in failures]
+            print_json({"study": str(store.path), "widths": documents, "failures": lost})
             return
         for each, counted in found.items():
             print_census(each, counted, certified=certified[each])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
+from .computing import check_one_place, executor, where_to_compute
 from .exit_codes import ExitCode
 from .interruption import Interrupted
 from .output import say, say_failures
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     help="Initial students from a .npz or .safetensors file: array width_N, row i for seed i.",
 )
 @click.option("--out", metavar="STUDY.db", type=click.Path(path_type=Path), help="The study's file.")
+@where_to_compute
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @options.threads
 @options.figures
@@ -51,6 +53,10 @@ def classify(
     seed_start: int,
     init_from: Path | None,
     out: Path | None,
+    processes: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    timeout: float,
     quiet: bool,
     figures: Path | None,
     as_json: bool,
@@ -60,8 +66,10 @@ def classify(
 
     Everything is stored in one SQLite file. The same command again resumes an unfinished study and reports a
     finished one without computing; more seeds or other widths extend it. Without --out the file is
-    ./critpoints-<hash of the specification>.db.
+    ./critpoints-<hash of the specification>.db. Workers compute the same bits as this process would; one that dies or
+    hangs has its unit tried again up to 3 times.
     """
+    check_one_place(processes, workers, scheduler)
     wanted = range(seed_start, seed_start + seeds)
     spec = _specification(**choices)
 
@@ -80,9 +88,15 @@ def classify(
     with Store.create(path, prepared.spec) as store:
         say(f"study {path if path.is_absolute() else f'./{path}'}")
         try:
-            with Progress(quiet=quiet) as progress:
+            with executor(processes, workers, scheduler, timeout) as where, Progress(quiet=quiet) as progress:
                 failures = run_study(
-                    store, widths, wanted, problem=prepared.problem, initial=prepared.initial, callback=progress.update
+                    store,
+                    widths,
+                    wanted,
+                    problem=prepared.problem,
+                    initial=prepared.initial,
+                    executor=where,
+                    callback=progress.update,
                 )
         except Interrupted:
             missing = sum(len(store.missing(width, wanted)) for width in widths)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from time import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import options
+from .computing import check_one_place, executor, where_to_compute
 from .exit_codes import ExitCode
 from .interruption import Interrupted
 from .output import number, print_json, print_table, say, say_failures
@@ -29,17 +29,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Compute a grid of studies.")
 @click.argument("spec", metavar="SPEC.toml", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder of the studies.")
-@click.option("--processes", type=click.IntRange(1), metavar="N", help="Compute in N processes of this machine.")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Compute on a local Dask cluster of N workers.")
-@click.option("--scheduler", metavar="ADDRESS", help="Compute on the Dask cluster at tcp://HOST:PORT.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=3600.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="When a worker that has not finished its unit counts as hung.",
-)
+@where_to_compute
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @options.threads
 @click.pass_context
@@ -72,8 +62,7 @@ def run(
 
     from .progress import Progress
 
-    if sum(each is not None for each in (processes, workers, scheduler)) > 1:
-        raise click.UsageError("give one of --processes, --workers and --scheduler")
+    check_one_place(processes, workers, scheduler)
     grid = load_grid(spec)
     studies = grid.prepare()
     folder = spec.with_suffix("") if out is None else out
@@ -91,23 +80,6 @@ def run(
         say(f"resume with: {shlex.join(['critpoints', *context.obj])}")
         raise
     return say_failures(failures)
-
-
-@contextmanager
-def executor(processes: int | None, workers: int | None, scheduler: str | None, timeout: float) -> Iterator[Any]:
-    """The executor that the options name; None for this process."""
-    if processes is not None:
-        from critpoints.study.executors import ProcessExecutor
-
-        with ProcessExecutor(processes, timeout) as where:
-            yield where
-    elif workers is not None or scheduler is not None:
-        from critpoints.study.cluster import DaskExecutor
-
-        with DaskExecutor(scheduler, workers=workers or 1, timeout=timeout) as where:
-            yield where
-    else:
-        yield None
 
 
 def _run_all(grid: Grid, studies: dict[str, Prepared], folder: Path, where: Any, progress: Progress) -> list[Failure]:
@@ -196,8 +168,8 @@ def _print_table(found: dict[Path, StudyStatus]) -> None:
     for path, each in found.items():
         if each.retried:
             print(f"{path.name}: {each.retried} units were tried again after their worker was lost")
-        for reason in each.reasons:
-            print(f"{path.name}: failed: {' '.join(reason.split())}")
+        for failure in each.failures:
+            print(f"{path.name}: {failure}")
 
 
 def duration(seconds: float | None) -> str:

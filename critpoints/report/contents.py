@@ -17,8 +17,9 @@ from critpoints.study.attached import Attached, attached
 from critpoints.study.problems import resolve_problem
 from critpoints.study.records import Row
 from critpoints.study.spec import GRID, StudySpec
+from critpoints.study.status import FailedSeeds, failed_seeds
 from critpoints.study.store import Store
-from critpoints.study.summary import summarise_points
+from critpoints.study.summary import summarise_points, unfinished
 
 # What of a point the report keeps; the rest is checked by the store and let go.
 COLUMNS = (*distinct.COLUMNS, "status", "smallest_eigenvalue", "trained_smallest_eigenvalue", "negative_cause")
@@ -53,6 +54,8 @@ class Contents:
         problem: the objective; None where it cannot be had here.
         remarks: what is missing, and why, in sentences.
         units: what was computed when, rows of ``Store.units``.
+        missing: how many points are wanted and not there.
+        failures: those of them whose units failed, and why.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Contents:
     widths: tuple[WidthContents, ...]
     remarks: tuple[str, ...]
     units: Sequence[Row]
+    missing: int
+    failures: tuple[FailedSeeds, ...]
 
 
 def read_contents(store: Store) -> Contents:
@@ -73,7 +78,10 @@ def read_contents(store: Store) -> Contents:
     widths = tuple(_read_widths(store, problem))
     if not widths:
         remarks.append("The study has no points yet.")
-    return Contents(store.path.name, store.spec, problem, widths, tuple(remarks), store.units())
+    missing, _ = unfinished(store)
+    return Contents(
+        store.path.name, store.spec, problem, widths, tuple(remarks), store.units(), missing, failed_seeds(store)
+    )
 
 
 def _problem(spec: StudySpec) -> tuple[Objective | None, list[str]]:

@@ -74,7 +74,12 @@ def render(contents: Contents) -> str:
         style=_file("page.css"),
         colors=_colors(),
         definitions=joined((_markers(), planes)),
-        remarks=joined(element("p", remark, class_="remark", role="note") for remark in contents.remarks),
+        remarks=joined(
+            (
+                *(element("p", remark, class_="remark", role="note") for remark in contents.remarks),
+                sections.missing(contents),
+            )
+        ),
         overview=sections.overview(contents),
         filters=_filters(contents),
         fractions=sections.fractions(contents),

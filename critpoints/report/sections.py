@@ -104,6 +104,18 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
+def missing(contents: Contents) -> Markup | None:
+    """How many of the points that are wanted are not there, and which of them failed and why."""
+    if not contents.missing:
+        return None
+    text = f"{contents.missing:,} of the points that were asked for are missing."
+    if not contents.failures:
+        return element("p", text, class_="remark", role="note")
+    rows = [[str(each.width), each.seeds.replace(",", ", "), each.reason] for each in contents.failures]
+    found = table("Units that failed", ["width", "seeds", "reason"], rows, texts=3)
+    return element("div", element("p", text), found, class_="remark", role="note")
+
+
 def fractions(contents: Contents) -> Markup:
     """The fraction of each kind by width, with its Wilson 95 % interval, one panel a kind."""
     present = [kind for kind in Kind if any(kind in each.summary["kinds"] for each in contents.widths)]

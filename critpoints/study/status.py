@@ -8,7 +8,7 @@ from typing import Any
 
 from critpoints.study.records import Row
 from critpoints.study.store import FAILED, STORED, Store
-from critpoints.study.units import from_ranges
+from critpoints.study.units import from_ranges, to_ranges
 
 _RECENT = 50  # attempts whose times say how many units are computed at once
 
@@ -26,6 +26,22 @@ class WidthStatus:
 
 
 @dataclass(frozen=True)
+class FailedSeeds:
+    """Seeds of one width that are missing since their units failed when they were last tried, all for one reason.
+
+    Attributes:
+        seeds: as ``to_ranges`` writes them.
+    """
+
+    width: int
+    seeds: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"width {self.width}, seeds {self.seeds} failed: {' '.join(self.reason.split())}"
+
+
+@dataclass(frozen=True)
 class StudyStatus:
     """A study.
 
@@ -35,7 +51,7 @@ class StudyStatus:
         remaining: seconds until it is complete if it goes on like that; None if nobody can say.
         last_stored: when the last unit was stored, seconds since 1970.
         retried: attempts that a lost worker took with it.
-        reasons: why units failed, the latest first.
+        failures: what failed and is still missing, and why.
     """
 
     widths: tuple[WidthStatus, ...]
@@ -43,7 +59,7 @@ class StudyStatus:
     remaining: float | None
     last_stored: float | None
     retried: int
-    reasons: tuple[str, ...]
+    failures: tuple[FailedSeeds, ...]
 
     @property
     def missing(self) -> int:
@@ -61,7 +77,7 @@ def study_status(store: Store) -> StudyStatus:
     wanted: dict[int, set[int]] = {width: set() for width in store.widths()}
     for width, seeds in store.requests():
         wanted[width].update(seeds)
-    failed = _failed(attempts)
+    failed = _failed(store, attempts)
     widths = []
     for width, seeds in wanted.items():
         missing = store.missing(width, seeds)
@@ -77,14 +93,35 @@ def study_status(store: Store) -> StudyStatus:
         remaining=_remaining(widths, _seconds_per_point(units), at_once),
         last_stored=recent[-1]["finished"] if recent else None,
         retried=sum(each["outcome"] != STORED and each["outcome"] != FAILED for each in attempts),
-        reasons=tuple(dict.fromkeys(each["reason"] for each in reversed(attempts) if each["outcome"] == FAILED)),
+        failures=_by_reason(failed),
     )
 
 
-def _failed(attempts: Iterable[Row]) -> set[tuple[int, int]]:
-    """Points whose last attempt failed."""
-    last = {(each["width"], seed): each["outcome"] for each in attempts for seed in from_ranges(each["seeds"])}
-    return {key for key, outcome in last.items() if outcome == FAILED}
+def failed_seeds(store: Store) -> tuple[FailedSeeds, ...]:
+    """What is missing since its units failed when they were last tried, and why, by width."""
+    return _by_reason(_failed(store, store.attempts()))
+
+
+def _by_reason(failed: dict[tuple[int, int], str]) -> tuple[FailedSeeds, ...]:
+    seeds: dict[tuple[int, str], list[int]] = {}
+    for (width, seed), reason in failed.items():
+        seeds.setdefault((width, reason), []).append(seed)
+    found = [FailedSeeds(width, to_ranges(members), reason) for (width, reason), members in seeds.items()]
+    return tuple(sorted(found, key=lambda each: (each.width, int(each.seeds.split("-")[0].split(",")[0]))))
+
+
+def _failed(store: Store, attempts: Iterable[Row]) -> dict[tuple[int, int], str]:
+    """Why the last attempt at a point failed, of points that are missing."""
+    reasons: dict[tuple[int, int], str] = {}
+    for each in attempts:
+        if each["outcome"] == FAILED:
+            reasons |= {(each["width"], seed): each["reason"] for seed in from_ranges(each["seeds"])}
+    missing = {
+        (width, seed)
+        for width in {width for width, _ in reasons}
+        for seed in store.missing(width, [seed for other, seed in reasons if other == width])
+    }
+    return {key: reason for key, reason in reasons.items() if key in missing}
 
 
 def _seconds_per_point(units: Sequence[Row]) -> float | None:

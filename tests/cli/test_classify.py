@@ -1,7 +1,9 @@
+import os
 import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,35 @@ def test_device_auto_without_a_gpu_is_a_study_on_the_cpu(run, study: Path) -> No
     assert finished.code == 0
     assert finished.document["spec"]["device"] == "cpu"
     assert run("classify", "--width", 2, "--seeds", 2, *QUICK, "--out", study).code == 0  # the same study
+
+
+def content_hash(path: Path) -> str:
+    with Store.open(path) as store:
+        return store.content_hash()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(("--processes", 2), marks=pytest.mark.slow),
+        pytest.param(("--workers", 2), marks=pytest.mark.slow),
+        ("--processes", 1),
+    ],
+    ids=lambda where: " ".join(map(str, where)),
+)
+def test_workers_compute_the_same_study(run, study: Path, empty: Path, where: tuple, monkeypatch) -> None:
+    threads = where == ("--processes", 1)
+    if threads:  # processes take their time to start
+        monkeypatch.setattr("critpoints.study.executors.ProcessExecutor", lambda n, timeout: ThreadPoolExecutor(n))
+    finished = run("classify", "--width", "1,2", "--seeds", 6, *QUICK, *where, "--timeout", 300, "--out", "study.db")
+    assert finished.code == 0, finished.err
+    assert content_hash(Path("study.db")) == content_hash(study)
+    with Store.open("study.db") as store:
+        here = str(os.getpid())
+        assert all(each["worker"].endswith(f":{here}") == threads for each in store.attempts())
+
+
+def test_one_place_to_compute(run, empty: Path) -> None:
+    finished = run("classify", "--width", 1, "--workers", 2, "--scheduler", "tcp://127.0.0.1:9")
+    assert finished.code == 2 and "one of --processes, --workers and --scheduler" in finished.error
+    assert not list(Path().iterdir())

@@ -103,13 +103,22 @@ def test_units_that_fail_end_with_5(run, spec: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(study_run, "compute_unit", fails_at_width_2)
     finished = run("study", "run", spec.name)
     assert finished.code == 5
-    assert finished.err.count("width 2, seeds 0-3 failed: ZeroDivisionError: by design") == 2
+    reason = "width 2, seeds 0-3 failed: ZeroDivisionError: by design"
+    assert finished.err.count(reason) == 2
     shown = run("study", "status", "spec")
-    assert (
-        shown.code == 5 and "failed: ZeroDivisionError: by design" in shown.out and "8 points are missing" in shown.out
-    )
+    assert shown.code == 5 and shown.out.count(f": {reason}\n") == 2 and "8 points are missing" in shown.out
+    for path in sorted(Path("spec").iterdir()):
+        assert reason in run("census", path).err
+        assert run("census", path, "--json").document["failures"] == [
+            {"width": 2, "seeds": "0-3", "reason": "ZeroDivisionError: by design"}
+        ]
+        assert run("report", path, "-o", "report.html").code == 0
+        page = Path("report.html").read_text(encoding="utf-8")
+        assert "4 of the points that were asked for are missing" in page
+        assert '<td data-label="reason">ZeroDivisionError: by design</td>' in page
     monkeypatch.setattr(study_run, "compute_unit", compute_unit)
     assert run("study", "run", spec.name).code == 0
+    assert "failed" not in run("study", "status", "spec").out.replace("failed  ", "")
 
 
 def test_merge_and_compact(run, study: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from study_cases import QUICK, UNIT, fill, point_row, verdict_row
 
 from critpoints.study import store as store_module
-from critpoints.study.status import study_status
+from critpoints.study.status import FailedSeeds, study_status
 from critpoints.study.store import FAILED, RETRIED, Store
 from critpoints.study.units import Unit
 
@@ -60,4 +60,4 @@ def test_failures_are_those_of_the_last_attempt(tmp_path: Path) -> None:
         found = study_status(store)
         assert store.missing(2, range(6)) == [0, 1, 4, 5]
     assert (found.widths[0].failed, found.widths[0].missing, found.retried) == (2, 4, 1)
-    assert found.reasons == ("ZeroDivisionError", "the worker died")
+    assert found.failures == (FailedSeeds(2, "0-1", "the worker died"),)
