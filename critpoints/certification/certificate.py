@@ -17,8 +17,9 @@ Top level::
     kind            "strict_minimum" | "strict_saddle" | "strict_maximum" | "degenerate_minimum" | "global_minimum" |
                     "channel"
     problem         section 2
-    critical_point  section 4; absent for global_minimum
+    critical_point  section 4; absent for global_minimum; null where all neurons are silent (section 11)
     split           section 5; only where the point is symmetry-induced, always for degenerate_minimum
+    zero_output     section 11; only for a strict_saddle with silent neurons
     zero_loss_point section 6; for global_minimum alone
     channel         section 9; for channel alone, and there is no split then
     global          true | false | null, section 7
@@ -62,7 +63,7 @@ not in the file: the hash is over their little-endian bytes, row by row. The ver
 --------------------------
 ``network``: ``{"ordinary": o, "pairs": 0, "constant": boolean, "linear": false}``. The parameters are
 theta = (w_1, .., w_o, a_1, .., a_o [, b]), each w_k with D entries, so P = o (D + 1) [+ 1]; "constant" equals
-``output_bias``. A polynomial has no ``network``.
+``output_bias``, but for a constant that is paid for (section 5). A polynomial has no ``network``.
 
 For kind "channel" it is a limit network, ``{"ordinary": o, "pairs": p, "constant": boolean, "linear": boolean,
 "triples": [sigma_1, .., sigma_t]}``, sigma = 1 | -1 ("triples" occurs for this kind alone, and always, perhaps empty),
@@ -157,6 +158,19 @@ So
 
 inertia(-Y) being that of Y with negative and positive exchanged. A verifier encloses each Y_t over |theta - c| <=
 delta and checks its inertia as in 4 (c).
+
+A constant that is paid for. For a strict_saddle of a problem without output bias whose s has a k not 0,
+``network.constant`` may be true: the smaller student then has an output bias B, its last parameter, and the larger one
+has none. sign = -1 is allowed then, and "share" is null for exactly two neurons, copies of one t with sign 1 and -1.
+With x the share of the second, F the sum of share_l a*_t over the other neurons l with sign -1, t = of(l),
+
+    x = -(B/k + F) / a*_t,     the share of the first = 1 - x - the other shares of t;
+
+both must be proven not to be 0, as a*_t must. The other conditions stand. Claims: as before, but (0, 1, 0) is taken
+from ``inertia``. Why: neurons with sign -1 leave the constant k sum a = -k sum share_l a*_t over, which is B. With an
+output bias B instead of it Theta* is a split, and the students without output bias are the hyperplane b = k sum a over
+sign = -1 among those with one. The Hessian vanishes along the shares, and the shares of the open pair leave the
+hyperplane, so that its restriction has the same inertia but for one zero.
 
 6. ``zero_loss_point``
 ----------------------
@@ -294,6 +308,30 @@ certificate's kind, namely
 - ``channel``: sections 9 (f) to (i) hold for theta' with the lists of the tie, the limit network phi*, the
   coefficients and the inertias of splitting matrices of the certificate. Every ordinary neuron that has several
   copies must have a splitting matrix there.
+
+There are no ties to certificates of section 11 and of constants that are paid for.
+
+11. ``zero_output``
+-------------------
+The student has silent neurons, of output weight 0, beside those of a base: theta* of ``critical_point``, or Theta* of
+``split`` (whose ``inertia`` is the base's), or, if ``critical_point`` is null (no ``split``, no output bias), no neuron
+at all and f = 0. kind is "strict_saddle" and ``global`` null::
+
+    neurons   [{"neuron": n, "centre": [exact x D], "direction": [exact x D]}, ..], at least one; n counts the neurons
+              of the student from 0, and the others are those of the base in their order
+    inertia   {"negative", "zero", "positive"}, of the student
+
+Claims: for each silent neuron there is a t in [-1, 1] such that the student with its weights w = centre + t direction
+and with output weight 0 is a critical point whose Hessian has ``inertia``. Why: with e the residual of theta* put
+phi(w) = scale sum_i q_i e_i s(w.x~_i) and U(w) = scale sum_i q_i e_i s'(w.x~_i) x~_i. The derivatives of L in a and
+w of a silent neuron are 2 phi(w) and 0, the others are those of the base. phi is continuous, so that opposite signs at
+centre - direction and centre + direction, proven for every theta* in |theta - c| <= delta, give a zero between. There
+the Hessian is the base's, 0 for w, 2 U between w and a, something between a and all else. If U does not vanish on the
+segment (for the same theta*), those terms are a times one linear form in which w occurs along U: so
+
+    inertia = inertia(base) + (1, D - 1, 1) for every silent neuron.
+
+``point.distance`` (section 8) holds for every w on the segments.
 """
 
 from __future__ import annotations

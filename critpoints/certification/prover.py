@@ -80,9 +80,9 @@ class Prover:
         self.data: ExactTwoLayer | None = None
         if isinstance(problem, TwoLayerObjective):
             self.data = ExactTwoLayer.of(problem)
-            self._description = self.data.to_dict()
+            self.description = self.data.to_dict()
         elif isinstance(problem, PolynomialObjective):
-            self._description = PolynomialEnclosure(problem.terms).to_dict()
+            self.description = PolynomialEnclosure(problem.terms).to_dict()
         else:
             raise InvalidArgument(
                 f"certificates exist for TwoLayerObjective, TeacherStudent and PolynomialObjective, got "
@@ -108,7 +108,7 @@ class Prover:
             "schema": SCHEMA,
             "kind": verdict.kind.value,
             **claims,
-            "problem": self._description,
+            "problem": self.description,
             "method": {"precision_bits": self.bits, "program": "critpoints"},
         }
         return Certificate(document)
@@ -136,7 +136,7 @@ class Prover:
         check_kind(verdict.kind, isolation.inertia)
         return {
             "statement": _statement(verdict.kind, isolation),
-            "critical_point": self._describe(isolation),
+            "critical_point": self.describe(isolation),
             "global": self._global_claim(verdict, isolation),
             "point": _point(verdict.theta, isolation.point()),
         }
@@ -155,7 +155,7 @@ class Prover:
         require(ball(point["distance"]) < reach, f"the split lies {point['distance']} away", NotCertified)
         return {
             "statement": _statement(verdict.kind, isolation) + "; the point is this student with neurons split",
-            "critical_point": self._describe(isolation),
+            "critical_point": self.describe(isolation),
             "split": {
                 "neurons": [neuron.to_dict() for neuron in neurons],
                 "splitting_matrices": [{"neuron": of, "inertia": _inertia(i)} for of, i in inertias.items()],
@@ -225,7 +225,7 @@ class Prover:
         check_placement(student, found, reach)
         return {
             "statement": _channel_statement(isolation, student),
-            "critical_point": self._describe(isolation, objective.shape),
+            "critical_point": self.describe(isolation, objective.shape),
             "channel": {
                 **student.to_dict(),
                 "splitting_matrices": [{"neuron": of, "inertia": _inertia(i)} for of, i in inertias.items()],
@@ -261,7 +261,8 @@ class Prover:
             raise NotCertified(f"the loss {isolation.loss.str(3)} may be zero: the minimum may be a global one")
         return False
 
-    def _describe(self, isolation: Isolation, limit: LimitShape | None = None) -> Document:
+    def describe(self, isolation: Isolation, limit: LimitShape | None = None) -> Document:
+        """The section ``critical_point``."""
         document: Document = {
             "centre": list(isolation.centre),
             "radius": isolation.radius,

@@ -10,6 +10,7 @@ exceptions, which a test enforces. What it proves, and how:
 - the inertia. kappa < 1 makes every matrix in H nonsingular; the symmetric ones are a connected set, and the midpoint
   of H is one of them: its inertia, by elimination in balls, is that of the Hessian everywhere in the box;
 - the loss. By Taylor's theorem |L(theta*) - L(c)| <= delta sum |G_i| + delta^2 / 2 sum |H_ij|;
+- silent neurons: a sign change of E[e s(w.x)] on a segment where E[e s'(w.x) x] != 0;
 - distances, shares, exact zeros of the loss: in rational numbers.
 """
 
@@ -59,6 +60,7 @@ from critpoints.certification.verifier_format import (
     demand,
     parse,
 )
+from critpoints.certification.verifier_induced import check_induced, is_induced
 from critpoints.certification.verifier_relu import check_local_minimum
 
 FORMAT_NAME, TIE_NAME = "critpoints certificate", "critpoints tie"
@@ -144,7 +146,8 @@ class Verifier:
             case "channel":
                 check, fields = _check_channel, document.fields(*names, "critical_point", "channel")
             case _:
-                check, fields = _check_isolated, document.fields(*names, "critical_point", optional=("split",))
+                optional = ("split", "zero_output")
+                check, fields = _check_isolated, document.fields(*names, "critical_point", optional=optional)
         fields["statement"].word()
         proof = check(kind, fields, self._prepared(fields["problem"]))
         self._proofs[sha256(text).hexdigest()] = proof
@@ -196,6 +199,14 @@ def _check_global_minimum(kind: str, fields: Fields, problem: Data | PolynomialL
 
 def _check_isolated(kind: str, fields: Fields, problem: Data | PolynomialLoss) -> Proof:
     theta, distance = _point(fields)
+    if is_induced(fields, problem):
+        confirm(kind == "strict_saddle", "silent neurons and antipodal pairs that pay for a constant make saddles")
+        demand(isinstance(problem, Data), "a polynomial has no neurons")
+        assert isinstance(problem, Data)
+        confirm(_is_global(fields["global"]) is None, "global must be null for a saddle")
+        saddle = check_induced(fields, problem, theta, distance)
+        check_kind(kind, Student([], [], saddle.inertia))
+        return Proof(kind, f"{_name(kind)}: {saddle.words}; its inertia is {saddle.inertia}")
     confirm(kind != "degenerate_minimum" or "split" in fields, "a degenerate_minimum must have a split")
     confirm(kind not in ("strict_minimum", "strict_maximum") or "split" not in fields, f"a {kind} has no split")
     point, blocks = check_critical_point(fields["critical_point"], problem), {}

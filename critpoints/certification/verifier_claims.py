@@ -71,15 +71,24 @@ class CriticalPoint:
         return box_around(self.centre, self.accuracy)
 
 
-def check_critical_point(node: Node, problem: Data | PolynomialLoss, *, limit_network: bool = False) -> CriticalPoint:
+def check_critical_point(
+    node: Node, problem: Data | PolynomialLoss, *, limit_network: bool = False, paid_constant: bool = False
+) -> CriticalPoint:
     """Confirms claims (a) to (d) of section 4.
+
+    Args:
+        limit_network: it is at the end of a channel.
+        paid_constant: it may have an output bias that the problem lacks, see section 5.
 
     Raises:
         Rejected: one is false or could not be confirmed.
     """
     names = ("centre", "radius", "accuracy", "inertia", "loss")
     fields = node.fields(*names, *(("network",) if isinstance(problem, Data) else ()))
-    objective = _network(fields["network"], problem, limit_network) if isinstance(problem, Data) else problem
+    if isinstance(problem, Data):
+        objective = _network(fields["network"], problem, limit_network, paid_constant)
+    else:
+        objective = problem
     centre = fields["centre"].exact_vector(objective.size)
     radius, accuracy = fields["radius"].exact(), fields["accuracy"].exact()
     demand(radius > 0, "critical_point.radius must be positive")
@@ -113,7 +122,7 @@ def check_critical_point(node: Node, problem: Data | PolynomialLoss, *, limit_ne
     return CriticalPoint(objective, centre, accuracy, found, value, lower, upper, words)
 
 
-def _network(node: Node, data: Data, limit_network: bool) -> Network:
+def _network(node: Node, data: Data, limit_network: bool, paid_constant: bool) -> Network:
     fields = node.fields("ordinary", "pairs", "constant", "linear", *(("triples",) if limit_network else ()))
     most = MAX_PARAMETERS if limit_network else 0
     triples = fields["triples"].items() if limit_network else []
@@ -131,7 +140,8 @@ def _network(node: Node, data: Data, limit_network: bool) -> Network:
         )
     else:
         demand(shape.ordinary > 0 and not shape.linear, f"{node.place} must have ordinary neurons alone")
-        demand(shape.constant == problem.output_bias, f"{node.place}.constant must be problem.output_bias")
+        paid = paid_constant and shape.constant and bool(problem.reflection)
+        demand(paid or shape.constant == problem.output_bias, f"{node.place}.constant must be problem.output_bias")
     size, units = shape.size(problem.n_inputs), shape.ordinary + shape.pairs + len(shape.triples)
     demand(size <= MAX_PARAMETERS, f"{node.place} has {size} parameters, more than {MAX_PARAMETERS}")
     products = len(problem.x) * size**2
@@ -150,13 +160,14 @@ def read_sign(node: Node) -> int:
 
 def read_inertia(node: Node, size: int) -> Inertia:
     """The counts of eigenvalues of a nonsingular matrix."""
-    negative, zero, positive = _counts(node)
+    negative, zero, positive = read_counts(node)
     demand(zero == 0, f"{node.place}.zero must be 0")
     demand(negative + positive == size, f"{node.place} must add up to {size}")
     return negative, zero, positive
 
 
-def _counts(node: Node) -> Inertia:
+def read_counts(node: Node) -> Inertia:
+    """The counts of negative, zero and positive eigenvalues."""
     fields = node.fields("negative", "zero", "positive")
     negative, zero, positive = (fields[n].integer(0, 10**6) for n in ("negative", "zero", "positive"))
     return negative, zero, positive
@@ -280,7 +291,7 @@ def check_split(node: Node, point: CriticalPoint) -> tuple[Student, dict[int, In
     fields = node.fields("neurons", "splitting_matrices", "inertia")
     copies = read_copies(fields["neurons"], network.shape.ordinary, network.data.problem)
     blocks = check_splitting_matrices(fields["splitting_matrices"], point, repeated(copies))
-    found, claimed = split_inertia(point.inertia, copies, blocks), _counts(fields["inertia"])
+    found, claimed = split_inertia(point.inertia, copies, blocks), read_counts(fields["inertia"])
     confirm(found == claimed, f"the split point's Hessian has inertia {found}, and {claimed} is claimed")
     return expand(copies, point, found), blocks
 

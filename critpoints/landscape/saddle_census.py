@@ -1,9 +1,7 @@
 """The distinct critical points among the ends of saddle searches, modulo the symmetry group, with verdicts and proofs.
 
-Critical points of a two-layer network are isolated, or come from a narrower student in one of two ways that leave a
-continuum of them: neurons split in shares that add up to one (saddle lines, symmetry/splitting.py), and neurons with
-output weight zero, critical where phi(w) = E[e s(w.x)] = 0, a curve for two inputs. Points of a continuum are one entry
-here: they are compared at the narrower student, by the neurons that are split, and by their index.
+Points of a continuum (origins.py says which there are) are one entry here: they are compared at the narrower student,
+by the neurons that are split, and by their index.
 """
 
 from __future__ import annotations
@@ -19,20 +17,38 @@ from torch import Tensor
 from critpoints.census import group_orbits, is_odd
 from critpoints.certification.certificate import Certificate
 from critpoints.certification.prover import Prover
-from critpoints.certification.zero_output import prove_zero_output
-from critpoints.classification import DUPLICATE, classify
+from critpoints.certification.zero_output import certify_induced
+from critpoints.classification import classify
 from critpoints.errors import InvalidArgument, NotCertified
+from critpoints.landscape.origins import Origin, biased, trace_origin
 from critpoints.objectives.teacher_student import TeacherStudent
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.base import Callback
 from critpoints.solvers.saddle_search import FoundPoints, search_saddles
-from critpoints.symmetry.canonical import align
-from critpoints.symmetry.reduction import merge_duplicates
-from critpoints.verdict import Kind, Verdict
+from critpoints.symmetry.canonical import align, same_orbit
+from critpoints.verdict import Kind, Verdict, Verdicts
 
-NOTHING = 1e-6  # an output weight up to this, relative to 1 + the largest, is none
+SAME_POINT = 1e-5
 T = TypeVar("T")
-ISOLATED, SPLIT, SILENT, OTHER = "isolated", "split", "zero output", "not isolated"
+ISOLATED, SPLIT, SILENT, PAIRS = "isolated", "split", "zero output", "antipodal pairs"
+LINE_END, OTHER = "line end", "not isolated"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The narrower student that a continuum of critical points comes from.
+
+    Attributes:
+        width: 0 for the student without neurons.
+        kind, index, loss: of it, among students of its width.
+        constant: it has an output bias, which the problem has not.
+    """
+
+    width: int
+    kind: str
+    index: int
+    loss: float
+    constant: bool
 
 
 @dataclass(frozen=True)
@@ -41,23 +57,28 @@ class CriticalEntry:
 
     Attributes:
         origin: ``isolated``; ``split``: on a saddle line; ``zero output``: with neurons of output weight zero;
-            ``not isolated``: another singular point, as a pair w, -w beside a constant neuron makes them.
+            ``antipodal pairs``: with several pairs w, -w, which share a constant; ``line end``: where saddle lines
+            end, a neuron of output weight zero on the weights of another one; ``not isolated``: another singular point.
         verdict: on the representative.
         small: (P',), the narrower student that a point of a continuum comes from; None for an isolated one.
+        parent: what that is; None for an isolated one.
         copies: how many neurons each neuron of ``small`` stands for; empty for an isolated one.
         negative: how many of these carry a share of the opposite sign.
+        shares: of the representative.
         silent: neurons of the representative with output weight zero.
         count: searches that ended there.
         rows: which.
-        certificate: of the representative; for ``zero output`` of the narrower student.
+        certificate: of the representative.
         proof: what is proven, or why nothing is.
     """
 
     origin: str
     verdict: Verdict
     small: Tensor | None
+    parent: Parent | None
     copies: tuple[int, ...]
     negative: tuple[int, ...]
+    shares: tuple[tuple[float, ...], ...]
     silent: tuple[int, ...]
     count: int
     rows: tuple[int, ...]
@@ -69,12 +90,24 @@ class CriticalEntry:
         """Whether the verdict says so."""
         return self.verdict.kind is Kind.STRICT_SADDLE
 
+    @property
+    def split_type(self) -> str:
+        """How its neurons are split, in words: the shares of each neuron that has copies, and the silent ones."""
+        parts = [
+            f"{k}: " + " + ".join(f"{share:.3g}" for share in each)
+            for k, each in enumerate(self.shares)
+            if len(each) > 1
+        ]
+        return "; ".join(parts + ([f"{len(self.silent)} silent"] if self.silent else []))
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        parts = {name: getattr(self, name) for name in ("origin", "count", "proof")}
+        parts = {name: getattr(self, name) for name in ("origin", "count", "proof", "split_type")}
         parts |= {name: list(getattr(self, name)) for name in ("copies", "negative", "silent", "rows")}
+        parts["shares"] = [list(each) for each in self.shares]
         parts["verdict"] = self.verdict.to_dict()
         parts["small"] = None if self.small is None else self.small.tolist()
+        parts["parent"] = None if self.parent is None else dict(self.parent.__dict__)
         return parts | {"certificate": None if self.certificate is None else self.certificate.checksum}
 
 
@@ -100,45 +133,6 @@ class SaddleCensus:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return {"total": self.total, "ends": self.ends, "entries": [entry.to_dict() for entry in self.entries]}
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a critical point comes from, see ``CriticalEntry``; ``small`` is the point itself if it is isolated."""
-
-    small: Tensor
-    copies: tuple[int, ...]
-    negative: tuple[int, ...]
-    silent: tuple[int, ...]
-    worst_share: float
-
-
-def trace_origin(problem: TwoLayerObjective, theta: Tensor) -> Origin | None:
-    """The narrower student behind a critical point (P,); None where copies cancel, which no theory here covers."""
-    w, a = problem.split(theta)
-    heard = a.abs() > NOTHING * (1 + float(a.abs().max()))
-    silent = tuple(torch.nonzero(~heard).flatten().tolist())
-    if not bool(heard.any()):
-        return None
-    bias = theta[-1:] if problem.output_bias else theta[:0]
-    rest = torch.cat([w[heard].flatten(), a[heard], bias])
-    tolerance = DUPLICATE * (1 + float(w.abs().max()))
-    if int(heard.sum()) > 1 and _closest(w[heard], problem) <= tolerance:
-        reduction = merge_duplicates(problem, rest, tolerance)
-        if reduction is None:
-            return None
-        shares = [abs(share) for each in reduction.shares for share in each]
-        negative = tuple(sum(share < 0 for share in each) for each in reduction.shares)
-        return Origin(reduction.theta, tuple(map(len, reduction.groups)), negative, silent, min(shares))
-    count = int(heard.sum())
-    return Origin(rest, (1,) * count, (0,) * count, silent, 1.0)
-
-
-def _closest(w: Tensor, problem: TwoLayerObjective) -> float:
-    gaps = (w[:, None] - w[None]).norm(dim=-1)
-    if problem.activation.reflection == 0:
-        gaps = torch.minimum(gaps, (w[:, None] + w[None]).norm(dim=-1))
-    return float((gaps + torch.eye(len(w)).to(gaps) * 1e300).min())
 
 
 def take_saddle_census(
@@ -170,88 +164,142 @@ def take_saddle_census(
             ends["copies that cancel"] += 1
         else:
             origins[row] = origin
-    entries = []
+    chosen: list[tuple[int, list[int]]] = []
     for rows in _group(problem, found, origins):
         best = max(rows, key=lambda row: (round(origins[row].worst_share, 1), -float(found.gradient_norm[row])))
-        entries.append((best, rows))
+        chosen.append((best, rows))
+    if not chosen:
+        return SaddleCensus((), dict(ends), len(found.theta))
+    verdicts = classify(problem, found.theta[[best for best, _ in chosen]])
+    parents = _parents(problem, [origins[best] for best, _ in chosen])
     prover, listed = Prover(problem) if prove else None, []
-    for best, rows in entries:
-        (verdict,) = classify(problem, found.theta[best])
-        listed.append(_entry(problem, verdict, origins[best], tuple(rows), prover))
+    for (best, rows), verdict, parent in zip(chosen, verdicts, parents, strict=True):
+        entry = _entry(problem, verdict, origins[best], parent, tuple(rows))
+        listed.append(entry if prover is None else certified(problem, entry, origins[best], prover))
         if callback is not None:
-            callback(len(listed), len(entries))
+            callback(len(listed), len(chosen))
     listed.sort(key=lambda entry: (entry.verdict.loss, entry.verdict.index))
     return SaddleCensus(tuple(listed), dict(ends), len(found.theta))
+
+
+def _objective(problem: TwoLayerObjective, origin: Origin) -> TwoLayerObjective:
+    """Of which ``origin.small`` is a critical point."""
+    return biased(problem) if origin.induced.constant else problem
 
 
 def _group(problem: TwoLayerObjective, found: FoundPoints, origins: dict[int, Origin]) -> list[list[int]]:
     """Rows by orbit of the narrower student, neurons that are split, and index."""
     shapes: dict[tuple[int, ...], list[int]] = {}
     for row, origin in origins.items():
-        pattern = tuple(sorted(origin.copies))
-        shapes.setdefault((len(origin.silent), *pattern), []).append(row)
+        key = (len(origin.silent), int(origin.induced.constant), *sorted(origin.copies))
+        shapes.setdefault(key, []).append(row)
     groups = []
     for rows in shapes.values():
-        small = search_saddles(problem, torch.stack([origins[row].small for row in rows]), max_iterations=20)
-        moved = (small.theta - torch.stack([origins[row].small for row in rows])).norm(dim=-1)
+        keyed: dict[tuple[Any, ...], list[int]] = {}
+        if not origins[rows[0]].induced.width:
+            for row in rows:
+                keyed.setdefault((int(found.index[row]),), []).append(row)
+            groups += keyed.values()
+            continue
+        narrow = _objective(problem, origins[rows[0]])
+        start = torch.stack([origins[row].small for row in rows])
+        small = search_saddles(narrow, start, max_iterations=20)
+        moved = (small.theta - start).norm(dim=-1)
         points = [
-            small.theta[i] if small.status[i].is_critical and float(moved[i]) < 1e-3 else origins[row].small
-            for i, row in enumerate(rows)
+            small.theta[i] if small.status[i].is_critical and float(moved[i]) < 1e-3 else start[i]
+            for i in range(len(rows))
         ]
         for i, row in enumerate(rows):
-            origins[row] = replace(origins[row], small=points[i])
-        keyed: dict[tuple[Any, ...], list[int]] = {}
-        for orbit in group_orbits(problem, torch.stack(points), list(range(len(rows)))):
+            origins[row] = replace(origins[row], induced=replace(origins[row].induced, small=points[i]))
+        for orbit in _orbits(problem, narrow, torch.stack(points)):
             for i in orbit:
                 origin = origins[rows[i]]
                 neurons = tuple(zip(origin.copies, origin.negative, strict=True))
-                moved_to = carried(problem, points[i], points[orbit[0]], neurons)
+                moved_to = carried(narrow, points[i], points[orbit[0]], neurons, odd=is_odd(problem))
                 keyed.setdefault((orbit[0], moved_to, int(found.index[rows[i]])), []).append(rows[i])
         groups += keyed.values()
     return groups
 
 
-def carried(problem: TwoLayerObjective, point: Tensor, centre: Tensor, neurons: Sequence[T]) -> tuple[T, ...]:
+def _orbits(problem: TwoLayerObjective, narrow: TwoLayerObjective, points: Tensor) -> list[list[int]]:
+    """Points of one orbit; with an output bias that the problem lacks, -theta is an image all the same."""
+    orbits = group_orbits(narrow, points, list(range(len(points))))
+    if narrow is problem or not is_odd(problem):
+        return orbits
+    merged: list[list[int]] = []
+    for orbit in orbits:
+        twin = next((o for o in merged if same_orbit(narrow, -points[orbit[0]], points[o[0]], SAME_POINT)), None)
+        if twin is None:
+            merged.append(list(orbit))
+        else:
+            twin.extend(orbit)
+    return merged
+
+
+def carried(
+    problem: TwoLayerObjective, point: Tensor, centre: Tensor, neurons: Sequence[T], *, odd: bool | None = None
+) -> tuple[T, ...]:
     """What belongs to the neurons of ``point``, in the order of the neurons of ``centre``, a point of one orbit."""
-    images = (point, -point) if is_odd(problem) else (point,)
+    images = (point, -point) if (is_odd(problem) if odd is None else odd) else (point,)
     nearest = min((align(problem, image, centre) for image in images), key=lambda alignment: alignment.distance)
     return tuple(neurons[k] for k in nearest.element.permutation)
 
 
+def _parents(problem: TwoLayerObjective, origins: Sequence[Origin]) -> list[Parent | None]:
+    """What the narrower students are, judged among students of their own width."""
+    found: list[Parent | None] = [None] * len(origins)
+    batches: dict[tuple[int, bool], list[int]] = {}
+    for i, origin in enumerate(origins):
+        if not origin.induced.width:
+            loss = float(problem.loss(torch.zeros(problem.n_parameters(1), dtype=problem.dtype)))
+            found[i] = Parent(0, "no neurons", 0, loss, False)
+        elif origin.silent or origin.is_split:
+            batches.setdefault((origin.induced.width, origin.induced.constant), []).append(i)
+    for (width, constant), rows in batches.items():
+        narrow = _objective(problem, origins[rows[0]])
+        verdicts: Verdicts = classify(narrow, torch.stack([origins[i].small for i in rows]))
+        for i, verdict in zip(rows, verdicts, strict=True):
+            found[i] = Parent(width, verdict.kind.value, verdict.index, verdict.loss, constant)
+    return found
+
+
 def _entry(
-    problem: TwoLayerObjective, verdict: Verdict, origin: Origin, rows: tuple[int, ...], prover: Prover | None
+    problem: TwoLayerObjective, verdict: Verdict, origin: Origin, parent: Parent | None, rows: tuple[int, ...]
 ) -> CriticalEntry:
-    alone = not origin.silent and max(origin.copies) == 1
-    name = SILENT if origin.silent else SPLIT if not alone else ISOLATED if not verdict.nullity else OTHER
-    if origin.silent and verdict.kind is Kind.STRICT_SADDLE and isinstance(problem, TeacherStudent):
-        verdict = replace(verdict, level=problem.teacher_width - len(origin.copies))
-    small, copies, negative = (None, (), ()) if alone else (origin.small, origin.copies, origin.negative)
-    entry = CriticalEntry(name, verdict, small, copies, negative, origin.silent, len(rows), rows)
-    return entry if prover is None else certified(problem, entry, prover)
+    name = ISOLATED if not verdict.nullity else OTHER
+    if origin.silent:
+        name = SILENT
+    elif origin.induced.constant:
+        name = PAIRS
+    elif origin.is_split:
+        name = SPLIT
+    if name in (SILENT, PAIRS) and verdict.index and verdict.kind is not Kind.GLOBAL_MINIMUM:
+        # a student with an output bias is the function of one without that has a neuron more, an antipodal pair
+        width = origin.induced.width + int(origin.induced.constant)
+        level = problem.teacher_width - width if isinstance(problem, TeacherStudent) else None
+        verdict = replace(verdict, kind=Kind.STRICT_SADDLE, level=level)
+    if parent is None:
+        return CriticalEntry(name, verdict, None, None, (), (), (), (), len(rows), rows)
+    parts = (origin.small, parent, origin.copies, origin.negative, origin.shares, origin.silent)
+    return CriticalEntry(name, verdict, *parts, len(rows), rows)
 
 
-def certified(problem: TwoLayerObjective, entry: CriticalEntry, prover: Prover) -> CriticalEntry:
+def certified(problem: TwoLayerObjective, entry: CriticalEntry, origin: Origin, prover: Prover) -> CriticalEntry:
     """The entry with a certificate, or with the reason why there is none.
 
     A point with silent neurons that cannot be proven is undecided: next to the end of a saddle line, where such a
     neuron has the weights of another one, its curvature fades, and float64 does not tell the two apart.
     """
     try:
-        if entry.origin != SILENT:
-            certificate = prover.certify(entry.verdict)
-            return replace(entry, certificate=certificate, proof="certificate")
-        assert entry.small is not None
-        if max(entry.copies) > 1:
-            raise NotCertified("split neurons beside some without output weight are not covered")
-        certificate = prover.certify(classify(problem, entry.small)[0])
-        total = prove_zero_output(prover, entry.small, entry.verdict, entry.silent)
-        if total.negative != entry.verdict.index:
-            raise NotCertified(f"the index is proven to be {total.negative}, not {entry.verdict.index}")
-        proof = f"narrower student by certificate; inertia {total.negative}-{total.zero}-{total.positive} in balls"
-        return replace(entry, certificate=certificate, proof=proof)
+        induced = entry.origin in (SILENT, PAIRS) and entry.is_saddle
+        certify = certify_induced(prover, entry.verdict, origin.induced) if induced else prover.certify(entry.verdict)
+        return replace(entry, certificate=certify, proof="certificate")
     except NotCertified as error:
-        verdict = entry.verdict
+        verdict, name, reason = entry.verdict, entry.origin, f"not proven: {error}"
+        if entry.origin == SILENT and origin.at_line_end and entry.is_saddle:
+            name = LINE_END
+            reason = "where saddle lines end: the critical points on them have other inertias on both sides"
         if entry.origin == SILENT and entry.is_saddle:
-            evidence = replace(verdict.evidence, reason=f"neurons without output weight, not proven: {error}")
+            evidence = replace(verdict.evidence, reason=f"neurons without output weight, {reason}")
             verdict = replace(verdict, kind=Kind.UNDECIDED, level=None, evidence=evidence)
-        return replace(entry, verdict=verdict, proof=f"not proven: {error}")
+        return replace(entry, origin=name, verdict=verdict, proof=reason)

@@ -20,6 +20,11 @@ from critpoints.symmetry.group import apply
 from critpoints.symmetry.splitting import Inertia, predicted_inertia, split
 
 BETWEEN, OUTSIDE = (0.5, 0.5), (1.5, -0.5)  # shares on the two parts of a saddle line, which differ in their inertia
+PLACES = {  # on each part, where searches start beside it: from its middle to its ends, where other curvatures fade
+    BETWEEN: (BETWEEN, (0.8, 0.2), (0.95, 0.05)),
+    OUTSIDE: (OUTSIDE, (1.1, -0.1), (4.0, -3.0)),
+}
+FARTHEST, CLOSER = 1e-2, 0.1  # relative distance of the first starts from a line, and its factor from one to the next
 SAME = 1e-5  # distance modulo the group at which a narrower student is the predicted one
 
 
@@ -67,29 +72,68 @@ def predict_saddles(problem: TwoLayerObjective, points: Tensor) -> list[Predicte
     return found
 
 
+@dataclass(frozen=True)
+class LineStart:
+    """A start beside a saddle line.
+
+    Attributes:
+        predicted: the number of the part.
+        shares: on the line.
+        distance: from there, relative to the length of the point.
+    """
+
+    predicted: int
+    shares: tuple[float, float]
+    distance: float
+
+
+def line_starts(
+    problem: TwoLayerObjective, predicted: Sequence[PredictedSaddles], numbers: Sequence[int], rungs: int
+) -> tuple[Tensor, list[LineStart]]:
+    """Points beside parts of saddle lines, at several shares and at distances that fall geometrically: (S, P).
+
+    Some of these saddles have curvatures down to 1e-11 and attract searches from nearby alone.
+
+    Args:
+        numbers: of the parts; directions are functions of them.
+        rungs: distances, the first 1e-2 of the point's length, each a tenth of the one before.
+    """
+    points, starts = [], []
+    for attempt in range(rungs):
+        distance = FARTHEST * CLOSER**attempt
+        for place in range(len(PLACES[BETWEEN])):
+            shares = [PLACES[each.shares][place] for each in predicted]
+            on_line = [split(problem, e.small, e.neuron, s) for e, s in zip(predicted, shares, strict=True)]
+            points.append(perturb(torch.stack(on_line), distance, numbers, attempt * len(PLACES[BETWEEN]) + place))
+            starts += [LineStart(n, s, distance) for n, s in zip(numbers, shares, strict=True)]
+    return torch.cat(points), starts
+
+
 def find_predicted(
     problem: TwoLayerObjective, predicted: Sequence[PredictedSaddles], census: SaddleCensus
 ) -> list[int | None]:
     """For each prediction the number of the census' entry that is it, or None."""
-    entries = [(i, entry) for i, entry in enumerate(census.entries) if entry.origin == SPLIT and not entry.silent]
-    numbers: list[int | None] = []
-    for each in predicted:
-        number = None
-        for i, entry in entries:
-            fits = entry.small is not None and entry.small.shape == each.small.shape
-            in_two = max(entry.copies) == 2 and sum(entry.copies) == len(entry.copies) + 1
-            if not fits or not in_two or entry.verdict.index != each.inertia.negative:
-                continue
-            assert entry.small is not None
-            images = (entry.small, -entry.small) if is_odd(problem) else (entry.small,)
-            if any(same_orbit(problem, image, each.small, SAME) for image in images):
-                neurons = tuple(zip(entry.copies, entry.negative, strict=True))
-                split_in_two = (2, sum(share < 0 for share in each.shares))
-                if carried(problem, entry.small, each.small, neurons)[each.neuron] == split_in_two:
-                    number = i
-                    break
-        numbers.append(number)
-    return numbers
+    wanted: dict[tuple[int, int], list[int]] = {}
+    for i, entry in enumerate(census.entries):
+        in_two = bool(entry.copies) and max(entry.copies) == 2 and sum(entry.copies) == len(entry.copies) + 1
+        if entry.origin == SPLIT and in_two:
+            wanted.setdefault((len(entry.copies), entry.verdict.index), []).append(i)
+    return [_entry_of(problem, each, census, wanted) for each in predicted]
+
+
+def _entry_of(
+    problem: TwoLayerObjective, each: PredictedSaddles, census: SaddleCensus, wanted: dict[tuple[int, int], list[int]]
+) -> int | None:
+    split_in_two = (2, sum(share < 0 for share in each.shares))
+    for i in wanted.get((problem.width(each.small), each.inertia.negative), []):
+        entry = census.entries[i]
+        assert entry.small is not None
+        images = (entry.small, -entry.small) if is_odd(problem) else (entry.small,)
+        if any(same_orbit(problem, image, each.small, SAME) for image in images):
+            neurons = tuple(zip(entry.copies, entry.negative, strict=True))
+            if carried(problem, entry.small, each.small, neurons)[each.neuron] == split_in_two:
+                return i
+    return None
 
 
 def perturb(points: Tensor, epsilon: float, seeds: Sequence[int], attempt: int = 0) -> Tensor:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from zipfile import BadZipFile
@@ -18,7 +19,15 @@ from torch import Tensor
 from critpoints.census import take_census
 from critpoints.errors import STATUS_CODES, STATUSES, SpecMismatch, StoreError, require
 from critpoints.landscape.paths import find_band
-from critpoints.landscape.saddle_starts import PredictedSaddles, midpoints, perturb, predict_saddles
+from critpoints.landscape.saddle_starts import (
+    PLACES,
+    LineStart,
+    PredictedSaddles,
+    line_starts,
+    midpoints,
+    perturb,
+    predict_saddles,
+)
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.saddle_search import ANY, FoundPoints, search_saddles
 from critpoints.solvers.training import train
@@ -30,7 +39,6 @@ from critpoints.verdict import Kind
 TRAJECTORY, LINE, MIDPOINT, BAND = "trajectory", "line", "midpoint", "band"
 BAND_ITERATIONS = 60  # of a nudged elastic band: its top need not be exact, the search goes on from there
 BLOCK = 400  # searches a unit
-CLOSER = 0.1  # factor of a perturbation from one try to the next
 _FLOATS = ("theta", "loss", "gradient_norm", "gradient_noise")
 _INTEGERS = ("target", "index", "nullity", "iterations")
 
@@ -47,8 +55,8 @@ class SearchPlan:
         seeds: trajectories, of the seeds 0, 1, ..
         steps, snapshots: of Adam, and points taken of each trajectory.
         max_index: targets are any index and 1 .. max_index.
-        epsilon: of the perturbations, relative to the length of a point.
-        tries: starts next to each predicted part of a saddle line, each closer than the one before.
+        epsilon: of the perturbations of trajectories, relative to the length of a point.
+        tries: distances from each predicted part of a saddle line at which searches start, see ``line_starts``.
         minima: distinct minima, the lowest, between which midpoints are taken.
         bands: nudged elastic bands, between the closest pairs of these.
         max_iterations: of a search.
@@ -113,24 +121,51 @@ def known_points(store: Store, other: Store, problem: TwoLayerObjective, width: 
     return Known(strict_minima(store, problem, width), narrower, tuple(predicted))
 
 
-def plan_starts(
-    plan: SearchPlan, problem: TwoLayerObjective, known: Known
-) -> Iterator[tuple[str, Callable[[], Starts]]]:
-    """The units of a plan: names, and what makes their starts."""
+@dataclass(frozen=True)
+class Unit:
+    """Searches that are stored together: a name, what makes their starts, and which lines they start beside."""
+
+    name: str
+    make: Callable[[], Starts]
+    lines: tuple[LineStart, ...] = ()
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found.
+
+    Attributes:
+        found: the ends of all searches.
+        kinds: of their starts.
+        lines: by row, where those beside saddle lines started.
+    """
+
+    found: FoundPoints
+    kinds: list[str]
+    lines: dict[int, LineStart]
+
+
+def plan_starts(plan: SearchPlan, problem: TwoLayerObjective, known: Known) -> Iterator[Unit]:
+    """The units of a plan."""
     targets = torch.tensor([ANY, *range(1, plan.max_index + 1)])
     per_unit = max(1, BLOCK // (plan.snapshots * len(targets)))
     for first in range(0, plan.seeds, per_unit):
         seeds = range(first, min(first + per_unit, plan.seeds))
-        yield f"{TRAJECTORY}-{first:05d}", lambda seeds=seeds: _trajectory_starts(plan, problem, seeds, targets)
-    lines = [each for each in known.predicted if each.inertia.negative <= plan.max_index]
-    for first in range(0, len(lines) if plan.tries else 0, max(1, BLOCK // plan.tries) if plan.tries else 1):
-        block = lines[first : first + BLOCK // plan.tries]
-        yield f"{LINE}-{first:05d}", lambda block=block, first=first: _line_starts(plan, block, first)
+        yield Unit(f"{TRAJECTORY}-{first:05d}", partial(_trajectory_starts, plan, problem, seeds, targets))
+    lines = [k for k, each in enumerate(known.predicted) if each.inertia.negative <= plan.max_index]
+    if plan.tries:
+        each_makes = plan.tries * len(next(iter(PLACES.values())))
+        for first in range(0, len(lines), max(1, BLOCK // each_makes)):
+            numbers = lines[first : first + max(1, BLOCK // each_makes)]
+            parts = [known.predicted[k] for k in numbers]
+            points, beside = line_starts(problem, parts, numbers, plan.tries)
+            target = torch.tensor([part.inertia.negative for part in parts]).repeat(each_makes)
+            yield Unit(f"{LINE}-{first:05d}", partial(Starts, points, target, LINE), tuple(beside))
     chosen = known.minima[: plan.minima]
     if len(chosen) > 1:
-        yield f"{MIDPOINT}-00000", lambda: _midpoint_starts(problem, chosen)
+        yield Unit(f"{MIDPOINT}-00000", partial(_midpoint_starts, problem, chosen))
         if plan.bands:
-            yield f"{BAND}-00000", lambda: _band_starts(problem, chosen, plan.bands)
+            yield Unit(f"{BAND}-00000", partial(_band_starts, problem, chosen, plan.bands))
 
 
 def _trajectory_starts(plan: SearchPlan, problem: TwoLayerObjective, seeds: range, targets: Tensor) -> Starts:
@@ -144,15 +179,6 @@ def _trajectory_starts(plan: SearchPlan, problem: TwoLayerObjective, seeds: rang
             parts.append(perturb(points, plan.epsilon, seeds, attempt=number * len(targets) + attempt))
             wanted.append(torch.full((len(points),), target))
     return Starts(torch.cat(parts), torch.cat(wanted), TRAJECTORY)
-
-
-def _line_starts(plan: SearchPlan, block: Sequence[PredictedSaddles], first: int) -> Starts:
-    points = torch.stack([each.point for each in block])
-    target = torch.tensor([each.inertia.negative for each in block])
-    numbers = range(first, first + len(block))
-    # every further try starts closer: some of these saddles attract searches from nearby alone
-    parts = [perturb(points, plan.epsilon * CLOSER**attempt, numbers, attempt) for attempt in range(plan.tries)]
-    return Starts(torch.cat(parts), target.repeat(plan.tries), LINE)
 
 
 def _midpoint_starts(problem: TwoLayerObjective, minima: Tensor) -> Starts:
@@ -231,29 +257,30 @@ def _write_whole(path: Path, data: bytes) -> None:
 
 def run_search(
     folder: SearchFolder, problem: TwoLayerObjective, known: Known, *, callback: Callback | None = None
-) -> tuple[FoundPoints, list[str]]:
-    """Computes the units that are missing; the ends of all searches, and the kind of start of each.
+) -> Searched:
+    """Computes the units that are missing.
 
     Args:
         callback: callback(units done, units, what is being done).
     """
     units = list(plan_starts(folder.plan, problem, known))
-    found, kinds = [], []
-    for number, (name, make) in enumerate(units):
+    found, kinds, lines = [], [], {}
+    for number, unit in enumerate(units):
         if callback is not None:
-            callback(number, len(units), name)
-        ends = folder.load(name)
+            callback(number, len(units), unit.name)
+        ends = folder.load(unit.name)
         if ends is None:
-            starts = make()
+            starts = unit.make()
             limit = folder.plan.max_iterations
             ends = search_saddles(problem, starts.theta, index=starts.target, max_iterations=limit)
-            folder.save(name, ends)
+            folder.save(unit.name, ends)
+        lines |= dict(enumerate(unit.lines, len(kinds)))
         found.append(ends)
-        kinds += [name.split("-")[0]] * len(ends.theta)
+        kinds += [unit.name.split("-")[0]] * len(ends.theta)
     require(bool(found), "the plan starts no search: give seeds, or minima to start from")
     if callback is not None:
         callback(len(units), len(units), "searched")
-    return join(found), kinds
+    return Searched(join(found), kinds, lines)
 
 
 def join(parts: Sequence[FoundPoints]) -> FoundPoints:
