@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,9 @@ from .interruption import Interrupted
 from .output import number, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from critpoints.landscape.saddle_census import CriticalEntry, SaddleCensus
+    from critpoints.landscape.saddle_census import SaddleCensus
     from critpoints.landscape.saddle_graph import SaddleGraph
-    from critpoints.study.saddles import Known, SearchPlan
+    from critpoints.study.saddles import Known
     from critpoints.study.store import Store
 
 MAX_ROWS = 60  # of the table; the JSON document has them all
@@ -42,11 +41,17 @@ SHOWN_EIGENVALUES = 3
 @click.option("--snapshots", type=click.IntRange(1), default=3, show_default=True, help="Points of each trajectory.")
 @click.option("--max-index", type=click.IntRange(1), default=3, show_default=True, help="Largest index to search for.")
 @click.option("--epsilon", type=float, default=0.05, show_default=True, help="Relative size of the perturbations.")
-@click.option("--tries", type=click.IntRange(0), default=4, show_default=True, help="Starts next to each saddle line.")
+@click.option("--tries", type=click.IntRange(0), default=4, show_default=True, help="Distances from saddle lines.")
 @click.option("--minima", type=click.IntRange(0), default=12, show_default=True, help="Minima to search between.")
 @click.option("--bands", type=click.IntRange(0), default=12, show_default=True, help="Elastic bands between them.")
 @click.option("--iterations", type=click.IntRange(1), default=150, show_default=True, help="Of a search at most.")
 @click.option("--tree/--no-tree", default=True, help="Follow the saddles of index 1 down, and build the merge tree.")
+@click.option(
+    "--plateaus",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Ways down from silent neurons on each plateau through saddles; 0 for no plateaus  [default: 24]",
+)
 @click.option("--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder of the search.")
 @click.option(
     "--method",
@@ -68,6 +73,7 @@ def saddles(
     narrower: Path | None,
     tree: bool,
     method: str,
+    plateaus: int | None,
     out: Path | None,
     quiet: bool,
     figures: Path | None,
@@ -82,11 +88,12 @@ def saddles(
     """
     from critpoints.errors import InvalidArgument
     from critpoints.landscape.saddle_census import take_saddle_census
-    from critpoints.landscape.saddle_graph import join_minima
+    from critpoints.landscape.saddle_graph import DIRECTIONS, join_minima
     from critpoints.landscape.saddle_starts import find_predicted
     from critpoints.objectives.two_layer import TwoLayerObjective
     from critpoints.study.distinct import stored_verdicts
     from critpoints.study.problems import resolve_problem
+    from critpoints.study.saddle_document import saddle_document, write_saddles
     from critpoints.study.saddles import SearchFolder, SearchPlan, plan_name, run_search
     from critpoints.study.spec import StudySpec
     from critpoints.study.store import Store
@@ -113,7 +120,7 @@ def saddles(
             known = _known(store, narrower, problem, width)
             verdicts = stored_verdicts(store.points(width)) if width in store.widths() else None
         with Progress(quiet=quiet, unit="units", verb="search") as progress:
-            found, kinds = run_search(folder, problem, known, callback=progress.update)
+            searched = run_search(folder, problem, known, callback=progress.update)
     except Interrupted:
         say("interrupted; the searches that are done are stored")
         say(f"resume with: {shlex.join(['critpoints', *context.obj])}")
@@ -121,25 +128,30 @@ def saddles(
     with Spinner(quiet=quiet) as spinner:
         census = take_saddle_census(
             problem,
-            found,
+            searched.found,
             max_index=plan.max_index,
             callback=lambda done, total: spinner.update(f"proving distinct points: {done} of {total}"),
         )
-    _write_certificates(census, path / "certificates")
     predicted = find_predicted(problem, known.predicted, census)
     graph = None
     if tree and verdicts is not None:
         with Spinner(quiet=quiet) as spinner:
-            spinner.update("following saddles of index 1 down")
-            graph = join_minima(problem, verdicts, census.saddles, method=method)
-        _write_tree(graph, path)
-    document = _document(plan, census, kinds, known, predicted, graph)
+            graph = join_minima(
+                problem,
+                verdicts,
+                census.saddles,
+                method=method,
+                directions=DIRECTIONS if plateaus is None else plateaus,
+                callback=lambda done, total: spinner.update(f"walking down from saddles: {done} of {total}"),
+            )
+    document = saddle_document(problem, plan, census, searched, known, predicted, graph)
+    write_saddles(path, document, census, graph)
     if figures is not None:
-        _save_figures(census, found, graph, width, figures)
+        _save_figures(document, graph, figures)
     if as_json:
         print_json(document)
     else:
-        _print(width, census, kinds, document, graph)
+        _print(document, census, graph)
 
 
 def _known(store: Store, narrower: Path | None, problem: Any, width: int) -> Known:
@@ -172,62 +184,20 @@ def _own_study(path: Path, spec: Any, width: int, seeds: int, quiet: bool) -> Pa
     return path
 
 
-def _write_certificates(census: SaddleCensus, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for place, entry in enumerate(census.entries):
-        if entry.certificate is not None:
-            name = f"{entry.origin.replace(' ', '-')}-index-{entry.verdict.index}-entry-{place}.json"
-            (folder / name).write_text(entry.certificate.to_json(), encoding="utf-8")
-
-
-def _write_tree(graph: SaddleGraph, folder: Path) -> None:
-    import json
-
-    from critpoints.study.records import plain
-
-    text = json.dumps(plain(graph.to_dict()), indent=2, allow_nan=False)
-    (folder / "merge_tree.json").write_text(text, encoding="utf-8")
-    (folder / "merge_tree.graphml").write_text(graph.tree.to_graphml(), encoding="utf-8")
-
-
-def _document(
-    plan: SearchPlan,
-    census: SaddleCensus,
-    kinds: list[str],
-    known: Known,
-    predicted: list[int | None],
-    graph: SaddleGraph | None,
-) -> dict[str, Any]:
-    entries = []
-    for entry in census.entries:
-        starts = dict(Counter(kinds[row] for row in entry.rows))
-        entries.append(entry.to_dict() | {"starts": starts})
-    lines = [each.to_dict() | {"entry": found} for each, found in zip(known.predicted, predicted, strict=True)]
-    return {
-        "width": plan.width,
-        "plan": plan.__dict__,
-        "searches": census.total,
-        "ends": census.ends,
-        "entries": entries,
-        "predicted": lines,
-        "tree": None if graph is None else graph.to_dict(),
-    }
-
-
-def _save_figures(census: SaddleCensus, found: Any, graph: SaddleGraph | None, width: int, folder: Path) -> None:
+def _save_figures(document: dict[str, Any], graph: SaddleGraph | None, folder: Path) -> None:
     from critpoints.plots.merge_tree import disconnectivity_graph, index_against_loss
 
     from .figures import save_figure
 
-    proven = [entry for entry in census.entries if entry.certificate is not None]
-    flat = [row for row, status in enumerate(found.status) if status.name == "GRADIENT_FLAT"]
-    if proven or flat:
+    width, flat = document["width"], document["gradient_flat"]
+    proven = [entry for entry in document["entries"] if entry["certificate"] is not None]
+    if proven or flat["loss"]:
         figure = index_against_loss(
-            [entry.verdict.loss for entry in proven],
-            [entry.verdict.index for entry in proven],
-            [entry.origin for entry in proven],
-            flat_loss=found.loss[flat].tolist(),
-            flat_index=found.index[flat].tolist(),
+            [entry["verdict"]["loss"] for entry in proven],
+            [entry["verdict"]["index"] for entry in proven],
+            [entry["origin"] for entry in proven],
+            flat_loss=flat["loss"],
+            flat_index=flat["index"],
             title=f"width {width}: {len(proven)} proven critical points",
         )
         save_figure(figure, folder, f"index_against_loss-width-{width}")
@@ -236,43 +206,65 @@ def _save_figures(census: SaddleCensus, found: Any, graph: SaddleGraph | None, w
         save_figure(disconnectivity_graph(graph.tree, title=title), folder, f"merge_tree-width-{width}")
 
 
-def _print(
-    width: int, census: SaddleCensus, kinds: list[str], document: dict[str, Any], graph: SaddleGraph | None
-) -> None:
-    rows = [_cells(entry, kinds) for entry in sorted(census.saddles, key=lambda e: (e.verdict.index, e.verdict.loss))]
+def _print(document: dict[str, Any], census: SaddleCensus, graph: SaddleGraph | None) -> None:
+    width, entries = document["width"], document["entries"]
+    listed = [each for each in entries if each["verdict"]["kind"] == "strict_saddle"]
+    rows = [_cells(each) for each in sorted(listed, key=lambda e: (e["verdict"]["index"], e["verdict"]["loss"]))]
     title = f"width {width}: {len(rows)} distinct saddles from {census.total} searches"
-    header = ("index", "level", "loss", "origin", "of width", "lowest eigenvalues", "searches", "from", "proof")
-    print_table(title, header, rows[:MAX_ROWS], texts=(3, 5, 7, 8))
+    header = ("index", "level", "loss", "origin", "parent", "split", "lowest eigenvalues", "searches", "from", "proof")
+    print_table(title, header, rows[:MAX_ROWS], texts=(3, 4, 5, 6, 8, 9))
     if len(rows) > MAX_ROWS:
         print(f"and {len(rows) - MAX_ROWS} more, which --json lists")
+    open_ = [each for each in entries if each["certificate"] is None]
+    if open_:
+        reasons = [
+            (str(each["verdict"]["index"]), number(each["verdict"]["loss"], 7), each["origin"], each["proof"])
+            for each in open_
+        ]
+        print_table("critical points that are not proven", ("index", "loss", "origin", "why"), reasons, texts=(2, 3))
     ends = [(name.replace("_", " "), str(count)) for name, count in sorted(census.ends.items(), key=lambda i: -i[1])]
     print_table("how the searches ended", ("end", "searches"), ends)
     lines = document["predicted"]
     if lines:
         found = sum(line["entry"] is not None for line in lines)
         print(f"saddles predicted on saddle lines from width {width - 1}: {len(lines)}, found {found}")
+        missed = [line for line in lines if line["entry"] is None]
+        cells = [(str(m["source"]), str(m["neuron"]), str(m["inertia"][0]), m["reason"]) for m in missed]
+        if cells:
+            print_table("predicted and not found", ("minimum", "neuron", "index", "why"), cells, texts=(3,))
     if graph is not None:
         tree = graph.tree
         print(
-            f"merge tree: {len(tree.leaves)} leaves, {len(tree.merges)} joins, {len(tree.loops)} loops,"
-            f" {len(tree.roots)} trees"
+            f"merge tree: {len(tree.leaves)} leaves, {len(tree.merges)} joins by {len(graph.descents)} saddles of index"
+            f" 1 and {len(graph.plateaus)} plateaus, {len(tree.loops)} loops, {len(tree.roots)} trees; the largest"
+            f" holds {100 * graph.joined_fraction:.1f} % of the seeds"
         )
         for reason, numbers in graph.left_out.items():
             print(f"left out, {reason}: {len(numbers)} saddles")
+        names = [(tree.leaves[leaf].name, number(tree.leaves[leaf].loss, 7)) for leaf in graph.unjoined]
+        for name, loss in names:
+            print(f"not joined to the largest tree: {name}, loss {loss}")
 
 
-def _cells(entry: CriticalEntry, kinds: list[str]) -> tuple[str, ...]:
-    verdict = entry.verdict
-    values = ", ".join(f"{value:.1e}" for value in verdict.eigenvalues[:SHOWN_EIGENVALUES].tolist())
-    starts = Counter(kinds[row] for row in entry.rows)
+def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
+    verdict, parent = entry["verdict"], entry["parent"]
+    values = ", ".join(f"{value:.1e}" for value in verdict["eigenvalues"][:SHOWN_EIGENVALUES])
     return (
-        str(verdict.index),
-        "-" if verdict.level is None else str(verdict.level),
-        number(verdict.loss, 7),
-        entry.origin,
-        str(len(entry.copies)) if entry.copies else "-",
+        str(verdict["index"]),
+        "-" if verdict["level"] is None else str(verdict["level"]),
+        number(verdict["loss"], 7),
+        entry["origin"],
+        "-" if parent is None else _parent(parent, entry["parent_number"]),
+        entry["split_type"] or "-",
         values,
-        str(entry.count),
-        ", ".join(f"{kind} {count}" for kind, count in starts.most_common()),
-        "yes" if entry.certificate is not None else "no",
+        str(entry["count"]),
+        ", ".join(f"{kind} {count}" for kind, count in sorted(entry["starts"].items(), key=lambda each: -each[1])),
+        "yes" if entry["certificate"] is not None else "no",
     )
+
+
+def _parent(parent: dict[str, Any], number_: int | None) -> str:
+    kind = parent["kind"].replace("_", " ")
+    which = f" {number_}" if number_ is not None else f" of index {parent['index']}" if parent["index"] else ""
+    constant = " with a constant" if parent["constant"] else ""
+    return f"width {parent['width']}{constant}, {kind}{which}"

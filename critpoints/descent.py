@@ -23,7 +23,7 @@ from critpoints.solvers.escaping import escape_directions
 from critpoints.solvers.gradient_flow import follow_flow
 from critpoints.solvers.monotone_newton import MonotoneNewton
 from critpoints.symmetry.reduction import merge_duplicates
-from critpoints.verdict import CRITICAL, Verdict
+from critpoints.verdict import CRITICAL, Verdict, Verdicts
 
 METHODS = ("flow", "monotone", "newton")
 WALK = 800  # iterations of monotone Newton at most
@@ -140,6 +140,12 @@ def descend_from_saddles(
     branches = _descend(problem, starts, method, known_minimum, callback) if starts else []
     of_row = [tuple(b for s, b in zip(starts, branches, strict=True) if s.row == row) for row in range(len(theta))]
     return tuple(Descents(*each) for each in zip(saddles, of_row, reasons, strict=True))
+
+
+def walk_down(problem: Objective, points: Tensor, *, callback: Callback | None = None) -> Verdicts:
+    """What Newton steps on whose way the loss never rises lead to from every row of ``points`` (S, P)."""
+    ends = iterate(MonotoneNewton(), problem, points, max_iterations=WALK, callback=callback)["theta"]
+    return settle(problem, ends).verdicts
 
 
 def _starts(problem: Objective, saddle: Verdict, row: int, directions: int, epsilon: float) -> tuple[list[_Start], str]:

@@ -100,6 +100,20 @@ class MergeTree:
             "loops": list(self.loops),
         }
 
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> MergeTree:
+        """The tree of what ``to_dict`` gives."""
+        return cls(
+            leaves=tuple(Leaf(**each) for each in document["leaves"]),
+            saddles=tuple(Pass(**each | {"ends": tuple(each["ends"])}) for each in document["saddles"]),
+            merges=tuple(
+                Merge(**each | {"children": tuple(each["children"]), "leaves": tuple(each["leaves"])})
+                for each in document["merges"]
+            ),
+            roots=tuple(document["roots"]),
+            loops=tuple(document["loops"]),
+        )
+
     def to_graphml(self) -> str:
         """The tree as GraphML: a node for every leaf and merge, an edge from each child to its parent."""
         root = ElementTree.Element("graphml", xmlns="http://graphml.graphdrawing.org/xmlns")

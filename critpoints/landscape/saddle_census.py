@@ -146,7 +146,7 @@ def take_saddle_census(
     """Counts, classifies and certifies the distinct critical points among ``found``.
 
     Args:
-        max_index: saddles of a higher index are counted under their status alone.
+        max_index: saddles of a higher index are counted under their status alone, but for f = 0, the highest plateau.
         prove: certify the representatives.
         callback: callback(distinct points judged, distinct points).
 
@@ -158,10 +158,11 @@ def take_saddle_census(
     ends = Counter(status.name.lower() for status in found.status)
     origins: dict[int, Origin] = {}
     for row in torch.nonzero(found.critical).flatten().tolist():
-        if max_index is not None and int(found.index[row]) > max_index:
-            ends["above the largest index"] += 1
-        elif (origin := trace_origin(problem, found.theta[row])) is None:
+        origin = trace_origin(problem, found.theta[row])
+        if origin is None:
             ends["copies that cancel"] += 1
+        elif max_index is not None and int(found.index[row]) > max_index and origin.induced.width:
+            ends["above the largest index"] += 1
         else:
             origins[row] = origin
     chosen: list[tuple[int, list[int]]] = []

@@ -1,15 +1,32 @@
-"""Which minima the saddles of a census join: both ways down from each, its ends matched with a study's minima."""
+"""Which minima the saddles of a census join: ways down from each, their ends matched with a study's minima.
+
+Two things join minima at a height. A proven saddle of index 1, by its two ways down; and a plateau (plateaus.py)
+through proven saddles of any index, on which the loss is constant, by two of the ways down from it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from critpoints.census import CensusEntry, take_census
-from critpoints.descent import Descents, descend_from_saddles
+from critpoints.census import Census, CensusEntry, take_census
+from critpoints.descent import Branch, Descents, descend_from_saddles
+from critpoints.landscape.plateaus import (
+    AIMED,
+    LINE,
+    SILENT,
+    STRAIGHT,
+    THERE,
+    Plateau,
+    WayDown,
+    aim_from_plateaus,
+    descend_from_plateaus,
+    find_plateaus,
+)
 from critpoints.landscape.saddle_census import CriticalEntry
 from critpoints.merge_tree import Leaf, MergeTree, Pass, build_merge_tree
 from critpoints.objectives.two_layer import TwoLayerObjective
@@ -17,6 +34,8 @@ from critpoints.solvers.base import Callback
 from critpoints.verdict import Kind, Verdict, Verdicts
 
 LEAVES = (Kind.GLOBAL_MINIMUM, Kind.STRICT_MINIMUM, Kind.DEGENERATE_MINIMUM, Kind.CHANNEL)
+DIRECTIONS = 24  # students with silent neurons on each plateau
+LEVEL = 1e-9  # relative: a degenerate minimum lies on the plateau of its narrower student, to rounding
 
 
 @dataclass(frozen=True)
@@ -24,18 +43,52 @@ class SaddleGraph:
     """A merge tree with the ways down that it rests on.
 
     Attributes:
-        tree: its passes are proven saddles of index 1 whose two ways down end at leaves.
-        descents: the ways down of every saddle given, in order.
+        tree: its passes are proven saddles of index 1, and plateaus through proven saddles, with two ways down each
+            that end at leaves.
+        descents: the ways down of every saddle of index 1, in order.
+        plateaus: as found.
+        ways: down from them.
         left_out: why a saddle is no pass, with the numbers of the saddles.
+        unjoined: leaves that nothing joins to the largest tree, and why.
     """
 
     tree: MergeTree
     descents: tuple[Descents, ...]
+    plateaus: tuple[Plateau, ...]
+    ways: tuple[WayDown, ...]
     left_out: dict[str, list[int]]
+    unjoined: dict[int, str]
+
+    @property
+    def joined_fraction(self) -> float:
+        """The fraction of the seeds at the leaves of the tree that holds most of them."""
+        return sum(self.tree.leaves[leaf].fraction for leaf in largest_tree(self.tree))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
-        return {"tree": self.tree.to_dict(), "left_out": self.left_out}
+        plateaus = [
+            {
+                "loss": each.loss,
+                "certificate": each.certificate,
+                "small": each.small.tolist(),
+                "ways_down": sum(way.plateau == number for way in self.ways),
+            }
+            for number, each in enumerate(self.plateaus)
+        ]
+        return {
+            "tree": self.tree.to_dict(),
+            "plateaus": plateaus,
+            "left_out": self.left_out,
+            "unjoined": [{"leaf": leaf, "reason": reason} for leaf, reason in self.unjoined.items()],
+            "joined_fraction": self.joined_fraction,
+        }
+
+
+def largest_tree(tree: MergeTree) -> tuple[int, ...]:
+    """The leaves of the tree that holds most of the seeds."""
+    n = len(tree.leaves)
+    groups = [tree.merges[root - n].leaves if root >= n else (root,) for root in tree.roots]
+    return max(groups, key=lambda leaves: sum(tree.leaves[leaf].fraction for leaf in leaves), default=())
 
 
 def join_minima(
@@ -44,57 +97,81 @@ def join_minima(
     saddles: Sequence[CriticalEntry],
     *,
     method: str = "monotone",
+    directions: int = DIRECTIONS,
     callback: Callback | None = None,
 ) -> SaddleGraph:
-    """The merge tree of the minima and channels among ``verdicts``, joined by proven saddles of index 1.
+    """The merge tree of the minima and channels among ``verdicts``, joined by proven saddles and their plateaus.
 
-    Ways down may end at minima that ``verdicts`` does not have: these become leaves too, with basin fraction 0. All
-    global minima are one leaf: they are one function, and for students wider than the teacher one connected set.
+    Ways down from a saddle may end at minima that ``verdicts`` does not have: these become leaves too, with basin
+    fraction 0. All global minima are one leaf: they are one function, and for students wider than the teacher one
+    connected set.
 
     Args:
         verdicts: of a study's end points; how many of them a leaf has is its basin fraction.
-        saddles: entries of a census of saddles; those that are not proven or not of index 1 are left out.
+        saddles: entries of a census of saddles; those that are not proven are left out.
         method: of the ways down, as for ``descend_from_saddles``.
+        directions: as for ``descend_from_plateaus``; 0 for no plateaus.
         callback: callback(ways down finished, ways down).
     """
-    left_out: dict[str, list[int]] = {}
-    usable = []
-    for number, saddle in enumerate(saddles):
-        if saddle.verdict.index != 1:
-            left_out.setdefault("not of index 1", []).append(number)
-        elif saddle.certificate is None:
-            left_out.setdefault("not proven", []).append(number)
-        else:
-            usable.append(number)
+    usable = [k for k, each in enumerate(saddles) if each.certificate is not None and each.verdict.index == 1]
     descents: tuple[Descents, ...] = ()
     if usable:
         theta = torch.stack([saddles[number].verdict.theta for number in usable])
         descents = descend_from_saddles(problem, theta, method=method, callback=callback)
-    ends = [branch.end for ways in descents for branch in ways.branches]
-    leaves, leaf_of = _leaves(problem, verdicts, ends)
+    plateaus = find_plateaus(problem, saddles) if directions else []
+    options: dict[str, Any] = {"directions": directions, "method": method, "callback": callback}
+    ways = descend_from_plateaus(problem, plateaus, problem.width(verdicts.theta), **options) if plateaus else []
+    known = dict(zip(usable, descents, strict=True))
+    tree, left_out, ends = _assemble(problem, verdicts, saddles, known, plateaus, ways)
+    if plateaus and (alone := _outside(tree)):  # what nothing reached so far is aimed at
+        ways = ways + aim_from_plateaus(problem, plateaus, [ends[leaf] for leaf in alone], callback=callback)
+        tree, left_out, _ = _assemble(problem, verdicts, saddles, known, plateaus, ways)
+    return SaddleGraph(tree, descents, tuple(plateaus), tuple(ways), left_out, _unjoined(tree, plateaus))
+
+
+def _assemble(
+    problem: TwoLayerObjective,
+    verdicts: Verdicts,
+    saddles: Sequence[CriticalEntry],
+    known: Mapping[int, Descents],
+    plateaus: Sequence[Plateau],
+    ways: Sequence[WayDown],
+) -> tuple[MergeTree, dict[str, list[int]], list[Verdict]]:
+    """The tree, the saddles that are no passes, and for each leaf a point that is it."""
+    left_out: dict[str, list[int]] = {}
+    branches = [branch for each in known.values() for branch in each.branches]
+    leaves, points, leaf_of = _leaves(problem, verdicts, [b.end for b in branches], [way.end for way in ways])
     passes, first = [], 0
-    for number, ways in zip(usable, descents, strict=True):
-        reached = [leaf_of[first + i] for i in range(len(ways.branches))]
-        first += len(ways.branches)
-        if len(reached) != 2 or None in reached:
-            left_out.setdefault("a way down ends at no minimum or channel that is decided", []).append(number)
-            continue
-        a, b = (int(end) for end in reached if end is not None)
-        saddle = saddles[number]
-        if saddle.verdict.loss < max(leaves[a].loss, leaves[b].loss):
-            left_out.setdefault("not above its ends by more than rounding", []).append(number)
-            continue
-        passes.append(Pass(f"saddle {number}", saddle.verdict.loss, (a, b), _evidence(saddle, ways)))
-    return SaddleGraph(build_merge_tree(leaves, passes), descents, left_out)
+    for number, saddle in enumerate(saddles):
+        if saddle.certificate is None:
+            left_out.setdefault("not proven", []).append(number)
+        elif number not in known and saddle.small is None:
+            left_out.setdefault("not of index 1", []).append(number)
+        elif number in known:
+            each = known[number]
+            reached = leaf_of[first : first + len(each.branches)]
+            first += len(each.branches)
+            ends = [end for end in reached if end is not None]
+            if len(ends) != 2 or len(reached) != 2:
+                left_out.setdefault("a way down ends at no minimum or channel that is decided", []).append(number)
+            elif saddle.verdict.loss < max(leaves[end].loss for end in ends):
+                left_out.setdefault("not above its ends by more than rounding", []).append(number)
+            else:
+                evidence = _evidence(saddle, each.branches)
+                passes.append(Pass(f"saddle {number}", saddle.verdict.loss, (ends[0], ends[1]), evidence))
+    for number, plateau in enumerate(plateaus):
+        reached = [(way, leaf) for way, leaf in zip(ways, leaf_of[first:], strict=True) if way.plateau == number]
+        passes += _plateau_passes(number, plateau, reached, leaves)
+    return build_merge_tree(leaves, passes), left_out, points
 
 
-def _evidence(saddle: CriticalEntry, ways: Descents) -> dict[str, Any]:
+def _evidence(saddle: CriticalEntry, branches: Sequence[Branch]) -> dict[str, Any]:
     assert saddle.certificate is not None
     return {
         "origin": saddle.origin,
         "certificate": saddle.certificate.checksum,
         "proof": saddle.proof,
-        "eigenvalue": ways.branches[0].eigenvalue,
+        "eigenvalue": branches[0].eigenvalue,
         "descents": [
             {
                 "sign": branch.sign,
@@ -103,22 +180,79 @@ def _evidence(saddle: CriticalEntry, ways: Descents) -> dict[str, Any]:
                 "length": branch.length,
                 "flow": None if branch.flow is None else branch.flow.name.lower(),
             }
-            for branch in ways.branches
+            for branch in branches
         ],
     }
 
 
+def _plateau_passes(
+    number: int, plateau: Plateau, reached: Sequence[tuple[WayDown, int | None]], leaves: Sequence[Leaf]
+) -> list[Pass]:
+    """The leaves below a plateau, each joined to the first one; a way down from a saddle line is preferred."""
+    best: dict[int, WayDown] = {}
+    counts = Counter(leaf for _, leaf in reached)
+    order = (THERE, LINE, SILENT, AIMED, STRAIGHT)
+    for way, leaf in sorted(reached, key=lambda each: order.index(each[0].kind)):
+        if leaf is not None and leaves[leaf].loss <= plateau.loss * (1 + LEVEL):
+            best.setdefault(leaf, way)
+    if not best:
+        return []
+    first = min(best)
+    passes = []
+    for leaf in sorted(best):
+        if leaf == first:
+            continue
+        pair = (first, leaf)
+        evidence = {
+            "origin": "plateau",
+            "certificate": plateau.certificate,
+            "descents": [
+                {
+                    "from": best[end].kind,
+                    "kind": best[end].end.kind.value,
+                    "loss": best[end].end.loss,
+                    "length": float((best[end].end.theta - best[end].start).norm()),
+                    "ways": counts[end],
+                }
+                for end in pair
+            ],
+        }
+        height = max(plateau.loss, leaves[first].loss, leaves[leaf].loss)
+        passes.append(Pass(f"plateau {number}", height, pair, evidence))
+    return passes
+
+
+def _outside(tree: MergeTree) -> list[int]:
+    joined = set(largest_tree(tree))
+    return [leaf for leaf in range(len(tree.leaves)) if leaf not in joined]
+
+
+def _unjoined(tree: MergeTree, plateaus: Sequence[Plateau]) -> dict[int, str]:
+    reasons = {}
+    for leaf in _outside(tree):
+        above = sum(plateau.loss > tree.leaves[leaf].loss for plateau in plateaus)
+        reasons[leaf] = (
+            f"no two ways down, from a proven saddle of index 1 or from one of the {above} known plateaus above it,"
+            " lead to it and to the largest tree"
+        )
+    return reasons
+
+
 def _leaves(
-    problem: TwoLayerObjective, verdicts: Verdicts, ends: Sequence[Verdict]
-) -> tuple[list[Leaf], list[int | None]]:
-    """The leaves, and for each end the number of its own; None where it is no decided minimum or channel."""
-    n = len(verdicts)
-    census = take_census(problem, Verdicts.gather([*verdicts, *ends]))
+    problem: TwoLayerObjective, verdicts: Verdicts, ends: Sequence[Verdict], below: Sequence[Verdict]
+) -> tuple[list[Leaf], list[Verdict], list[int | None]]:
+    """The leaves, a point of each, and for each of ``ends`` and ``below`` the number of its own, None if it has none.
+
+    What is no decided minimum or channel has none, nor has what ways down from plateaus alone lead to.
+    """
+    n, every = len(verdicts), [*verdicts, *ends, *below]
+    census: Census = take_census(problem, Verdicts.gather(every))
     leaves: list[Leaf] = []
-    leaf_of: list[int | None] = [None] * len(ends)
+    points: list[Verdict] = []
+    leaf_of: list[int | None] = [None] * (len(ends) + len(below))
     shared: int | None = None
     for entry in census.entries:
-        if entry.kind not in LEAVES:
+        if entry.kind not in LEAVES or min(entry.rows) >= n + len(ends):
             continue
         seeds = sum(row < n for row in entry.rows)
         if entry.kind is Kind.GLOBAL_MINIMUM and shared is not None:
@@ -127,11 +261,12 @@ def _leaves(
         else:
             number = len(leaves)
             leaves.append(_leaf(entry, number, seeds / n))
+            points.append(every[min(entry.rows)])
             shared = number if entry.kind is Kind.GLOBAL_MINIMUM else shared
         for row in entry.rows:
             if row >= n:
                 leaf_of[row - n] = number
-    return leaves, leaf_of
+    return leaves, points, leaf_of
 
 
 def _leaf(entry: CensusEntry, number: int, fraction: float) -> Leaf:

@@ -6,10 +6,12 @@ import base64
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from critpoints.errors import InvalidArgument
 from critpoints.plots.style import KIND_STYLES
@@ -18,6 +20,7 @@ from critpoints.report.contents import Contents, read_contents
 from critpoints.report.drawings import MARKERS
 from critpoints.report.markup import Markup, element, embedded_json, joined
 from critpoints.report.points import points_document
+from critpoints.report.saddles import saddles as saddle_section
 from critpoints.study.memory import collector_paused
 from critpoints.study.store import Store
 from critpoints.verdict import Kind
@@ -35,8 +38,11 @@ _DARK = {
 }
 
 
-def write_report(store: Store, path: str | Path) -> None:
+def write_report(store: Store, path: str | Path, *, saddles: Sequence[dict[str, Any]] = ()) -> None:
     """Writes the report on a study: one self-contained HTML page, complete or not at all.
+
+    Args:
+        saddles: documents of searches for saddles, as ``read_saddles`` gives them.
 
     Raises:
         InvalidArgument: the path is the study itself.
@@ -50,7 +56,7 @@ def write_report(store: Store, path: str | Path) -> None:
     os.close(descriptor)
     try:
         with collector_paused():
-            Path(temporary).write_text(render(read_contents(store)), encoding="utf-8")
+            Path(temporary).write_text(render(read_contents(store), saddles), encoding="utf-8")
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
@@ -58,8 +64,8 @@ def write_report(store: Store, path: str | Path) -> None:
         raise
 
 
-def render(contents: Contents) -> str:
-    """The page of a study's contents."""
+def render(contents: Contents, saddles: Sequence[dict[str, Any]] = ()) -> str:
+    """The page of a study's contents, and of searches for saddles."""
     census, planes = sections.census(contents)
     script = _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -85,6 +91,7 @@ def render(contents: Contents) -> str:
         fractions=sections.fractions(contents),
         kinds=sections.kinds(contents),
         census=census,
+        saddles=saddle_section(saddles),
         timing=sections.timing(contents),
         specification=sections.specification(contents),
         data=embedded_json(document | points_document(contents)) if contents.widths else "null",

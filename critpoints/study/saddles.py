@@ -29,6 +29,7 @@ from critpoints.landscape.saddle_starts import (
     predict_saddles,
 )
 from critpoints.objectives.two_layer import TwoLayerObjective
+from critpoints.solvers.escaping import gaussian_directions
 from critpoints.solvers.saddle_search import ANY, FoundPoints, search_saddles
 from critpoints.solvers.training import train
 from critpoints.study.distinct import stored_verdicts
@@ -36,7 +37,8 @@ from critpoints.study.store import Store
 from critpoints.symmetry.canonical import orbit_distance
 from critpoints.verdict import Kind
 
-TRAJECTORY, LINE, MIDPOINT, BAND = "trajectory", "line", "midpoint", "band"
+TRAJECTORY, LINE, NOTHING, MIDPOINT, BAND = "trajectory", "line", "nothing", "midpoint", "band"
+NOTHINGS = 8  # starts without output weights
 BAND_ITERATIONS = 60  # of a nudged elastic band: its top need not be exact, the search goes on from there
 BLOCK = 400  # searches a unit
 _FLOATS = ("theta", "loss", "gradient_norm", "gradient_noise")
@@ -161,6 +163,8 @@ def plan_starts(plan: SearchPlan, problem: TwoLayerObjective, known: Known) -> I
             points, beside = line_starts(problem, parts, numbers, plan.tries)
             target = torch.tensor([part.inertia.negative for part in parts]).repeat(each_makes)
             yield Unit(f"{LINE}-{first:05d}", partial(Starts, points, target, LINE), tuple(beside))
+    if plan.seeds:
+        yield Unit(f"{NOTHING}-00000", partial(_nothing_starts, plan, problem))
     chosen = known.minima[: plan.minima]
     if len(chosen) > 1:
         yield Unit(f"{MIDPOINT}-00000", partial(_midpoint_starts, problem, chosen))
@@ -179,6 +183,13 @@ def _trajectory_starts(plan: SearchPlan, problem: TwoLayerObjective, seeds: rang
             parts.append(perturb(points, plan.epsilon, seeds, attempt=number * len(targets) + attempt))
             wanted.append(torch.full((len(points),), target))
     return Starts(torch.cat(parts), torch.cat(wanted), TRAJECTORY)
+
+
+def _nothing_starts(plan: SearchPlan, problem: TwoLayerObjective) -> Starts:
+    """Random neurons without output weights, next to the student f = 0, whose index is the width."""
+    rows = gaussian_directions(plan.width * problem.n_inputs, range(NOTHINGS), 0, normalised=False).to(problem.dtype)
+    theta = torch.nn.functional.pad(rows, (0, problem.n_parameters(plan.width) - rows.shape[1]))
+    return Starts(theta, torch.full((NOTHINGS,), plan.width), NOTHING)
 
 
 def _midpoint_starts(problem: TwoLayerObjective, minima: Tensor) -> Starts:
