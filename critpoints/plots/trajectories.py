@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from critpoints.plots.style import (
     BLACK,
@@ -58,6 +59,7 @@ def trajectory_planes(runs: Result, pairs: Result, *, title: str | None = None) 
         note = f"{100 * shares[1]:.0f} % of variance"
         set_labels(each, f"component 1 ({note} in both)", "component 2", name)
         each.set_aspect("equal", adjustable="datalim")
+        each.xaxis.set_major_locator(MaxNLocator(6))
     _distances(axes[6], arrays)
     _pairs(axes[7], pairs)
     _derivatives(axes[8], arrays)
@@ -71,8 +73,9 @@ def _one_path(figure: Figure, axes: Axes, arrays: dict[str, np.ndarray]) -> None
     dots = axes.scatter(*path.T, c=positive, norm=LogNorm(), cmap="viridis", s=14, zorder=2)
     bar = figure.colorbar(dots, ax=axes)
     bar.set_label("training loss at the point itself", fontsize=LEGEND_SIZE)
-    axes.annotate("start", path[0], textcoords="offset points", xytext=(4, 4), fontsize=LEGEND_SIZE)
-    axes.annotate("end", path[-1], textcoords="offset points", xytext=(4, 4), fontsize=LEGEND_SIZE)
+    for text, point in (("start", path[0]), ("end", path[-1])):
+        box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
+        axes.annotate(text, point, textcoords="offset points", xytext=(8, -12), fontsize=LEGEND_SIZE, bbox=box)
     share = 100 * arrays["explained"][0, 1]
     set_labels(axes, f"component 1 ({share:.1f} % of variance in both)", "component 2", "1. One path in its own plane")
     axes.set_aspect("equal", adjustable="datalim")
@@ -122,7 +125,7 @@ def _pairs(axes: Axes, pairs: Result) -> None:
     if (barriers > 0).any():
         axes.set_yscale("symlog", linthresh=float(10.0 ** np.floor(np.log10(barriers[barriers > 0].min()))))
     axes.set_ylim(bottom=0)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.1 * pairs.arrays["distances"].max())
     set_labels(axes, "Euclidean distance", "barrier of the training loss", "8. Between solutions, each pair")
     axes.legend(fontsize=LEGEND_SIZE, title="what differs", frameon=False)
 
