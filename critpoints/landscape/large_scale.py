@@ -25,8 +25,10 @@ from critpoints.landscape.radius import sweep_radius
 from critpoints.landscape.results import Arrays, Result, run_units
 from critpoints.landscape.short_directions import (
     descend_to_loss,
+    grow_with_m,
     measure_short_directions,
     shared_short_directions,
+    smallest_common_cut,
     wedges_at,
 )
 from critpoints.landscape.subjects import Subject, student_subject, wedge_subject
@@ -47,9 +49,9 @@ SUBJECTS: Mapping[str, Callable[[], Subject]] = {
     "digits": network_subject,
     "student": student_subject,
 }
-VERSION = 1  # of what the experiments do and of the subjects' settings: results of another are not resumed
+VERSION = 2  # of what the experiments do and of the subjects' settings: results of another are not resumed
 MAX_M = 5  # optima that a tunnel joins at most
-CURVATURE_K = 60  # eigenvalues at the upper end of a spectrum
+CURVATURE_K = 150  # eigenvalues at the upper end of a spectrum
 
 
 def _starts(subject: Subject, seeds: int) -> Tensor:
@@ -144,8 +146,8 @@ def _width(subject: Subject, seed: int, knob: str, value: float) -> tuple[float,
 def measure_tunnels(subject: Subject, seeds: int) -> Arrays:
     """m-tunnels for m = 2 to 5: losses on spokes, edges and inside; the triangle map for m = 3; curvature at centres.
 
-    At the centres the upper ends of the Hessians' spectra are taken at one loss, the lowest of all; for m = 1 at single
-    optima. On the model also the rank of the short directions of m wedges, for m up to 6.
+    The short directions at the centres: on the model those of the wedges that a centre lies on, beside the rank for m
+    wedges, m up to 6; elsewhere the eigenvalues of the Hessian above a cut, for m = 1 at single optima.
     """
     optima = subject.optima(MAX_M)
     tunnels = {m: _fit(subject, optima[:m]) for m in range(2, MAX_M + 1)}
@@ -187,17 +189,30 @@ def _ranks(model: WedgeObjective) -> Arrays:
 
 
 def _curvature_of_centres(subject: Subject, optima: Tensor, tunnels: Mapping[int, Tunnel]) -> Arrays:
-    """Eigenvalues and traces at matched loss: of every optimum (m = 1), and of the centre of every sheet."""
+    """Upper ends of spectra at one loss, the lowest of all: of every optimum (m = 1), and of every sheet's centre.
+
+    Of the centres also as they were found: their loss rises with m, and curvature with the loss.
+    """
     objective = subject.objective
-    points = torch.cat([optima, torch.stack([each.sheet.centre for each in tunnels.values()])])
+    centres = torch.stack([each.sheet.centre for each in tunnels.values()])
+    points = torch.cat([optima, centres])
     matched = float(objective.loss(points).min())
     found = [measure_short_directions(objective, descend_to_loss(objective, p, matched), CURVATURE_K) for p in points]
+    before = [measure_short_directions(objective, p, CURVATURE_K) for p in centres]
+    cut = smallest_common_cut(found + before)
+    m = np.array([1] * len(optima) + list(tunnels))
+    counts = np.array([each.count(cut) for each in found])
     return {
-        "curvature_m": np.array([1] * len(optima) + list(tunnels)),
+        "curvature_m": m,
         "eigenvalues": np.stack([each.eigenvalues.numpy() for each in found]),
         "traces": np.array([each.trace for each in found]),
         "trace_errors": np.array([each.trace_error for each in found]),
         "curvature_losses": np.array([each.loss for each in found]),
+        "short_cut": np.array(cut),
+        "short_counts": counts,
+        "short_grow": np.array(grow_with_m(m, counts)),
+        "centre_losses": np.array([each.loss for each in before]),
+        "centre_counts": np.array([each.count(cut) for each in before]),
     }
 
 

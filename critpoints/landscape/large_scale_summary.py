@@ -104,11 +104,24 @@ def _tunnels(arrays: Arrays) -> Iterator[tuple]:
             str(arrays["ranks"].tolist()),
             bool((arrays["ranks"] == expected).all()),
         )
-        yield "wedges that the sheets' centres lie on", str(arrays["centre_wedges"].tolist())
+        directions = arrays["centre_wedges"] * arrays["short"]
+        yield "short directions at the sheets' centres", _by_m(arrays["m"], directions)
     if "traces" in arrays:
+        m, counts = arrays["curvature_m"], arrays["short_counts"]
+        cells = [f"{each}: {_spread(counts[m == each].astype(float))}" for each in np.unique(m)]
+        cut, loss = float(arrays["short_cut"]), float(np.mean(arrays["curvature_losses"]))
+        what = f"eigenvalues above {cut:.2g} grow with m, at a loss of {loss:.2g}"
+        yield what, "; ".join(cells), bool(arrays["short_grow"])
+        found = zip(arrays["m"], arrays["centre_counts"], arrays["centre_losses"], strict=True)
+        cells = [f"{each}: {count} (loss {loss:.2g})" for each, count, loss in found]
+        yield "the same at the sheets' centres as found", "; ".join(cells)
         numbers = np.unique(arrays["curvature_m"])
         traces = [f"{m}: {_spread(arrays['traces'][arrays['curvature_m'] == m])}" for m in numbers]
         yield "trace of the Hessian by m, at matched loss", "; ".join(traces)
+
+
+def _by_m(m: np.ndarray, values: np.ndarray) -> str:
+    return "; ".join(f"{each}: {value}" for each, value in zip(m, values, strict=True))
 
 
 def _ensembles(arrays: Arrays) -> Iterator[tuple]:

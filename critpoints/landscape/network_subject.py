@@ -76,7 +76,7 @@ def network_subject(setting: Setting = DIGITS, root: str | None = None) -> Subje
         knobs={
             "learning rate": (0.03, 0.1, 0.3),
             "batch size": (16, 64, 256),
-            "weight decay": (0.0, 1e-3, 3e-3),
+            "weight decay": (0.0, 1e-3, 2e-3),
             "dropout": (0.0, 0.1, 0.3),
             "width": (16, 32, 64, 128),
         },

@@ -19,6 +19,7 @@ from critpoints.objectives.wedges import WedgeObjective
 from critpoints.solvers.base import to_plain
 
 TRACE_PRODUCTS = 60
+SMALLEST_CUT = 1e-3  # of the largest eigenvalue
 
 
 def shared_short_directions(model: WedgeObjective, wedges: Sequence[int]) -> int:
@@ -62,6 +63,26 @@ class ShortDirections:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
         return to_plain(self)
+
+
+def smallest_common_cut(found: Sequence[ShortDirections]) -> float:
+    """The smallest cut for which the counts at all points are complete, at least 0.001 of the largest eigenvalue."""
+    tops = [float(each.eigenvalues[0]) for each in found]
+    return max(SMALLEST_CUT * max(tops), *(float(each.eigenvalues[-1]) for each in found))
+
+
+def grow_with_m(m: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether every count for m above 1 exceeds those for m = 1 by two standard deviations, and none falls with m.
+
+    On the wedge model counts are m s: a weak form of what is claimed, which noise does not pass.
+
+    >>> m = np.array([1, 1, 2, 3])
+    >>> grow_with_m(m, np.array([10, 11, 20, 29])), grow_with_m(m, np.array([10, 11, 11, 12]))
+    (True, False)
+    """
+    single, joined = counts[m == 1], counts[m > 1][np.argsort(m[m > 1])]
+    spread = float(single.std(ddof=1)) if len(single) > 1 else 0.0
+    return bool((joined > single.mean() + 2 * spread).all() and (np.diff(joined) >= 0).all())
 
 
 def measure_short_directions(objective: Objective, theta: Tensor, k: int = 60, *, seed: int = 0) -> ShortDirections:

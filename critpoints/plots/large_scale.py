@@ -206,11 +206,13 @@ def draw_triangle(axes: Axes, arrays: Arrays) -> None:
 
 
 def draw_short_directions(axes: Axes, arrays: Arrays) -> None:
-    """On the model the rank of the short directions of m wedges; elsewhere eigenvalues above a cut at matched loss."""
+    """On the model the short directions of m wedges and of sheets' centres; elsewhere eigenvalues above cuts."""
     if "ranks" in arrays:
         m, short = arrays["rank_m"], int(arrays["short"])
         axes.plot(m, m * short, "-", color=GREY, label=f"m s, s = {short}")
         axes.plot(m, arrays["ranks"], "o", color=BLUE, label="rank of the short axes of m wedges")
+        directions = arrays["centre_wedges"] * short
+        axes.plot(arrays["m"], directions, "x", color=VERMILLION, markersize=9, label="at the centre of a sheet")
         set_labels(axes, "wedges, m", "short directions")
     else:
         for number in np.unique(arrays["curvature_m"]):
@@ -221,11 +223,19 @@ def draw_short_directions(axes: Axes, arrays: Arrays) -> None:
             values = rows.mean(0)
             color = CYCLE[(int(number) - 1) % len(CYCLE)]
             axes.step(values, np.arange(1, len(values) + 1), where="post", color=color, label=what)
+        axes.axvline(float(arrays["short_cut"]), color=GREY, linewidth=0.8, linestyle=":")
+        _say_growth(axes, bool(arrays["short_grow"]), float(arrays["short_cut"]))
         axes.set_xscale("log")
-        axes.set_ylim(0, 1.5 * arrays["eigenvalues"].shape[1])
+        axes.set_xlim(left=0.5 * float(arrays["short_cut"]))
+        axes.set_ylim(0, 1.5 * arrays["short_counts"].max())
         matched = float(np.mean(arrays["curvature_losses"]))
         set_labels(axes, f"cut (training loss {matched:.2g} at all points)", "eigenvalues above the cut")
     _legend(axes, loc="upper left" if "ranks" in arrays else "upper right")
+
+
+def _say_growth(axes: Axes, grow: bool, cut: float) -> None:
+    words = "they grow with m" if grow else "not reproduced:\nthey do not grow with m"
+    axes.text(0.97, 0.28, f"above {cut:.1g} (dotted),\n{words}", ha="right", transform=axes.transAxes, fontsize=SMALL)
 
 
 def draw_ensembles(axes: Axes, arrays: Arrays) -> None:

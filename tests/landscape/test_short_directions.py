@@ -7,8 +7,10 @@ import torch
 from critpoints.errors import InvalidArgument
 from critpoints.landscape.short_directions import (
     descend_to_loss,
+    grow_with_m,
     measure_short_directions,
     shared_short_directions,
+    smallest_common_cut,
     wedges_at,
 )
 from critpoints.objectives.wedges import WedgeObjective
@@ -54,6 +56,24 @@ def test_counts_are_those_of_the_known_spectrum() -> None:
     form = QuadraticForm(values, seed=2)
     found = measure_short_directions(form, form.centre, k=4)
     assert [found.count(cut) for cut in (0.5, 1.5, 6.0, 0.2)] == [3, 2, 0, None]
+
+
+def test_a_common_cut_is_the_smallest_with_complete_counts() -> None:
+    forms = [QuadraticForm([0.0, 0.5, 1.0, 4.0], seed=1), QuadraticForm([0.0, 0.001, 2.0, 100.0], seed=2)]
+    found = [measure_short_directions(form, form.centre, k=3) for form in forms]
+    cut = smallest_common_cut(found)
+    assert cut == pytest.approx(0.5, rel=1e-3)
+    assert all(each.count(cut) is not None for each in found)
+    assert found[0].count(0.99 * cut) is None
+    flat = [measure_short_directions(form, form.centre, k=4) for form in forms]
+    assert smallest_common_cut(flat) == pytest.approx(0.1, rel=1e-3)  # all of the spectra are known
+
+
+def test_growth_is_beyond_the_spread_of_single_optima_and_has_no_falls() -> None:
+    m = np.array([1, 1, 1, 2, 3, 4])
+    assert grow_with_m(m, np.array([9, 10, 11, 20, 30, 40]))
+    assert not grow_with_m(m, np.array([9, 10, 11, 12, 30, 40]))  # 12 is within two standard deviations
+    assert not grow_with_m(m, np.array([9, 10, 11, 30, 20, 40]))
 
 
 @pytest.mark.parametrize("loss", [1.0, 0.01])
