@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from critpoints.study.store import Store
 
 MAX_ROWS = 60  # of the table; the JSON document has them all
-SHOWN_EIGENVALUES = 3
 
 
 @click.command(short_help="Search for saddles, by index and level.")
@@ -211,8 +210,8 @@ def _print(document: dict[str, Any], census: SaddleCensus, graph: SaddleGraph | 
     listed = [each for each in entries if each["verdict"]["kind"] == "strict_saddle"]
     rows = [_cells(each) for each in sorted(listed, key=lambda e: (e["verdict"]["index"], e["verdict"]["loss"]))]
     title = f"width {width}: {len(rows)} distinct saddles from {census.total} searches"
-    header = ("index", "level", "loss", "origin", "parent", "split", "lowest eigenvalues", "searches", "from", "proof")
-    print_table(title, header, rows[:MAX_ROWS], texts=(3, 4, 5, 6, 8, 9))
+    header = ("index", "level", "loss", "origin", "from width", "split", "lowest", "searches", "starts", "proof")
+    print_table(title, header, rows[:MAX_ROWS], texts=(3, 4, 5, 8, 9))
     if len(rows) > MAX_ROWS:
         print(f"and {len(rows) - MAX_ROWS} more, which --json lists")
     open_ = [each for each in entries if each["certificate"] is None]
@@ -248,7 +247,6 @@ def _print(document: dict[str, Any], census: SaddleCensus, graph: SaddleGraph | 
 
 def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
     verdict, parent = entry["verdict"], entry["parent"]
-    values = ", ".join(f"{value:.1e}" for value in verdict["eigenvalues"][:SHOWN_EIGENVALUES])
     return (
         str(verdict["index"]),
         "-" if verdict["level"] is None else str(verdict["level"]),
@@ -256,7 +254,7 @@ def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
         entry["origin"],
         "-" if parent is None else _parent(parent, entry["parent_number"]),
         entry["split_type"] or "-",
-        values,
+        f"{verdict['eigenvalues'][0]:.1e}",
         str(entry["count"]),
         ", ".join(f"{kind} {count}" for kind, count in sorted(entry["starts"].items(), key=lambda each: -each[1])),
         "yes" if entry["certificate"] is not None else "no",
@@ -267,4 +265,4 @@ def _parent(parent: dict[str, Any], number_: int | None) -> str:
     kind = parent["kind"].replace("_", " ")
     which = f" {number_}" if number_ is not None else f" of index {parent['index']}" if parent["index"] else ""
     constant = " with a constant" if parent["constant"] else ""
-    return f"width {parent['width']}{constant}, {kind}{which}"
+    return f"{parent['width']}{constant}: {kind}{which}"

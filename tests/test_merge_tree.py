@@ -56,6 +56,12 @@ def test_every_saddle_joins_or_closes_a_loop_and_heights_rise(landscape: tuple[l
     assert len(children) == len(set(children))
 
 
+@given(landscapes())
+def test_a_tree_survives_json(landscape: tuple[list[Leaf], list[Pass]]) -> None:
+    tree = build_merge_tree(*landscape)
+    assert MergeTree.from_dict(json.loads(json.dumps(tree.to_dict()))) == tree
+
+
 @given(landscapes(), st.randoms(use_true_random=False))
 def test_the_order_of_the_saddles_does_not_matter(landscape: tuple[list[Leaf], list[Pass]], random) -> None:
     leaves, passes = landscape

@@ -23,7 +23,8 @@ SMALLEST_LEAF, LARGEST_LEAF = 20.0, 220.0  # areas of the markers, in square poi
 def disconnectivity_graph(tree: MergeTree, *, title: str | None = None) -> Figure:
     """The merge tree as a disconnectivity graph: leaves at their losses, joined at the heights of saddles.
 
-    A channel is drawn open, its loss being a limit; the area of a marker is the fraction of seeds that ended there.
+    A channel is drawn open, its loss being a limit; the area of a marker grows with the fraction of seeds that ended
+    there.
     Trees that nothing joins stand beside each other, cut by a dotted line.
 
     Raises:
@@ -46,9 +47,10 @@ def disconnectivity_graph(tree: MergeTree, *, title: str | None = None) -> Figur
         x = [places[child] for child in merge.children]
         y = log.positions[len(tree.leaves) + number]
         axes.plot(x, [y, y], color=GREY, linewidth=1.1, zorder=1)
+    largest = max((leaf.fraction for leaf in tree.leaves), default=0.0) or 1.0
     for number, (leaf, kind) in enumerate(zip(tree.leaves, kinds, strict=True)):
         style = KIND_STYLES[kind]
-        area = SMALLEST_LEAF + (LARGEST_LEAF - SMALLEST_LEAF) * leaf.fraction
+        area = SMALLEST_LEAF + (LARGEST_LEAF - SMALLEST_LEAF) * leaf.fraction / largest
         axes.scatter(
             places[number],
             log.positions[number],
@@ -76,7 +78,7 @@ def disconnectivity_graph(tree: MergeTree, *, title: str | None = None) -> Figur
         )
         for kind in present
     ]
-    handles.append(Line2D([], [], color=GREY, linewidth=1.1, label="joined at a saddle"))
+    handles.append(Line2D([], [], color=GREY, linewidth=1.1, label="joined at a saddle or plateau"))
     if len(tree.roots) > 1:
         handles.append(Line2D([], [], color=GREY, linewidth=1.1, linestyle=":", label="not joined"))
     outside_legend(figure, handles)

@@ -1,6 +1,7 @@
 """critpoints saddles: the document, resuming, certificates that an independent program confirms, errors."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -31,16 +32,29 @@ def test_a_search_is_reported_stored_and_resumed(run, study: Path, folder: Path)
     assert any(entry["verdict"]["kind"] == "strict_saddle" for entry in document["entries"])
     assert all(entry["count"] == sum(entry["starts"].values()) for entry in document["entries"])
     assert document["predicted"] and all(line["entry"] is not None for line in document["predicted"])
+    assert all(0 < line["ended_there"] <= line["searches"] and line["farthest"] for line in document["predicted"])
+    split = [entry for entry in document["entries"] if entry["origin"] == "split"]
+    assert split and all(entry["parent"]["width"] == 1 and "+" in entry["split_type"] for entry in split)
     names = {path.name for path in (folder / "figures").iterdir()}
     assert names == {"index_against_loss-width-2.png", "merge_tree-width-2.png"}
     tree = json.loads((folder / "s" / "merge_tree.json").read_text(encoding="utf-8"))["tree"]
     assert all(each["evidence"]["certificate"] and len(each["evidence"]["descents"]) == 2 for each in tree["saddles"])
+    certificates = {sha256(path.read_bytes()).hexdigest() for path in (folder / "s" / "certificates").iterdir()}
+    assert {each["evidence"]["certificate"] for each in tree["saddles"]} <= certificates
+    assert len(tree["roots"]) == 1, "the plateau of f = 0 joins what nothing else does"
     assert (folder / "s" / "merge_tree.graphml").read_text(encoding="utf-8").startswith("<?xml")
     units = sorted(path.name for path in (folder / "s").glob("*.npz"))
     (folder / "s" / units[0]).unlink()  # as if it had been interrupted there
     again = run(*command, "--json").document
     assert again["entries"] == document["entries"] and again["tree"] == document["tree"]
-    assert "distinct saddles" in run(*command, "--no-tree").out
+    page = folder / "page.html"
+    assert run("report", study, "--saddles", folder / "s", "-o", page).code == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count('<img src="data:image/png;base64,') == 2 and "Saddles and the merge tree" in text
+    missing = run("report", study, "--saddles", folder, "-o", page)
+    assert missing.code == 3 and "saddles.json" in missing.error
+    printed = run(*command, "--no-tree").out
+    assert "distinct saddles" in printed and "1: strict" in printed
 
 
 def test_the_certificates_are_confirmed_by_the_verifier(run, folder: Path) -> None:

@@ -1,16 +1,22 @@
 """Saddles of students of width 2: all come from one neuron, split or joined by a silent one, or are isolated."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 import critpoints as cp
-from critpoints.certification.prover import Prover
-from critpoints.certification.zero_output import prove_zero_output
-from critpoints.errors import NotCertified
-from critpoints.landscape.saddle_census import SILENT, SPLIT, SaddleCensus, take_saddle_census, trace_origin
-from critpoints.landscape.saddle_starts import find_predicted, midpoints, perturb, predict_saddles
+from critpoints.certification.zero_output import Member
+from critpoints.landscape.origins import biased, trace_origin
+from critpoints.landscape.saddle_census import LINE_END, PAIRS, SILENT, SPLIT, SaddleCensus, take_saddle_census
+from critpoints.landscape.saddle_starts import (
+    BETWEEN,
+    OUTSIDE,
+    PLACES,
+    find_predicted,
+    line_starts,
+    midpoints,
+    perturb,
+    predict_saddles,
+)
 from critpoints.solvers.saddle_search import search_saddles
 from critpoints.symmetry.splitting import split
 
@@ -58,14 +64,10 @@ def test_what_is_proven_agrees_with_what_was_found(census: SaddleCensus) -> None
     proven = [entry for entry in census.entries if entry.certificate is not None]
     assert len(proven) >= 3
     for entry in proven:
-        if entry.origin == SILENT:
-            negative = int(entry.proof.split("inertia ")[1].split("-")[0])
-        else:
-            assert entry.certificate is not None
-            document = entry.certificate.document
-            where = document["split"] if entry.origin == SPLIT else document["critical_point"]
-            negative = where["inertia"]["negative"]
-        assert negative == entry.verdict.index
+        assert entry.certificate is not None
+        document = entry.certificate.document
+        section = {SILENT: "zero_output", SPLIT: "split", PAIRS: "split"}.get(entry.origin, "critical_point")
+        assert document[section]["inertia"]["negative"] == entry.verdict.index
 
 
 def test_the_saddles_that_splitting_predicts_are_found(single: torch.Tensor, census: SaddleCensus) -> None:
@@ -87,14 +89,52 @@ def test_origins_are_traced() -> None:
     torch.testing.assert_close(silent.small, small)
 
 
-def test_a_silent_neuron_off_the_curve_is_not_proven(census: SaddleCensus) -> None:
-    entry = next(e for e in census.entries if e.origin == SILENT and e.certificate is not None)
-    assert entry.small is not None
-    theta = entry.verdict.theta.clone()
-    quiet = int(PROBLEM.split(theta)[1].abs().argmin())
-    theta[2 * quiet] += 1e-3
-    with pytest.raises(NotCertified, match="change its sign"):
-        prove_zero_output(Prover(PROBLEM), entry.small, replace(entry.verdict, theta=theta), entry.silent)
+def test_every_saddle_is_proven_or_its_singularity_is_named(census: SaddleCensus) -> None:
+    for entry in census.entries:
+        assert entry.certificate is not None or entry.origin == LINE_END, entry.proof
+
+
+def test_parents_are_the_narrower_students(single: torch.Tensor, census: SaddleCensus) -> None:
+    lowest = sorted(float(PROBLEM.loss(point)) for point in single)
+    for entry in census.entries:
+        if entry.origin in (SPLIT, SILENT) and len(entry.copies) == 1:
+            assert entry.parent is not None and (entry.parent.width, entry.parent.constant) == (1, False)
+            assert min(abs(entry.parent.loss - loss) for loss in lowest) < 1e-9 or entry.parent.kind != "strict_minimum"
+            assert entry.parent.loss == pytest.approx(entry.verdict.loss, rel=1e-9)
+
+
+def test_antipodal_pairs_come_from_a_student_with_an_output_bias() -> None:
+    narrow = biased(PROBLEM)
+    small = torch.tensor([0.7, 0.2, -0.4, 0.9, 1.5, -0.8, 0.25], dtype=torch.float64)
+    w, a, b = small[:4].reshape(2, 2), small[4:6], small[6]
+    outputs = torch.stack([0.4 * a[0], a[1] + b + 0.6 * a[0], -0.6 * a[0], b + 0.6 * a[0]])
+    theta = torch.cat([w[0], w[1], -w[0], -w[1], outputs])
+    torch.testing.assert_close(PROBLEM.predict(theta), narrow.predict(small))
+    origin = trace_origin(PROBLEM, theta)
+    assert origin is not None and origin.induced.constant
+    torch.testing.assert_close(origin.small, small)
+    shares = [(each.of, each.sign) for each in origin.induced.members]
+    assert shares == [(0, 1), (1, 1), (0, -1), (1, -1)]
+    assert origin.induced.members[0] == Member(0, pytest.approx(0.4), 1)
+    one_pair = torch.cat([w[0], w[1], -w[0], outputs[:3]])
+    assert trace_origin(PROBLEM, one_pair).induced.constant is False  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_without_output_weights_there_is_no_narrower_student() -> None:
+    origin = trace_origin(PROBLEM, torch.cat([torch.ones(6), torch.zeros(3)]).double())
+    assert origin is not None and (origin.induced.width, origin.silent, len(origin.small)) == (0, (0, 1, 2), 0)
+
+
+def test_starts_stand_at_their_distances_from_the_parts_of_lines(single: torch.Tensor) -> None:
+    predicted = predict_saddles(PROBLEM, single)
+    points, starts = line_starts(PROBLEM, predicted, range(len(predicted)), 3)
+    assert len(points) == len(starts) == 3 * 3 * len(predicted)
+    for point, start in zip(points, starts, strict=True):
+        each = predicted[start.predicted]
+        assert start.shares in PLACES[BETWEEN if min(each.shares) > 0 else OUTSIDE]
+        on_line = split(PROBLEM, each.small, each.neuron, start.shares)
+        assert float((point - on_line).norm()) == pytest.approx(start.distance * float(on_line.norm()))
+    assert sorted({start.distance for start in starts}) == pytest.approx([1e-4, 1e-3, 1e-2])
 
 
 def test_midpoints_lie_between_a_point_and_the_nearest_image_of_the_other() -> None:
