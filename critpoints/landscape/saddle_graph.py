@@ -1,13 +1,14 @@
 """Which minima the saddles of a census join: ways down from each, their ends matched with a study's minima.
 
 Two things join minima at a height. A proven saddle of index 1, by its two ways down; and a plateau (plateaus.py)
-through proven saddles of any index, on which the loss is constant, by two of the ways down from it.
+through proven saddles of any index, on which the loss is constant, by two of the ways down from it. Between leaves that
+neither joins, bands look for further saddles (bridges.py); what is left is aimed at from the plateaus.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from critpoints.census import Census, CensusEntry, take_census
 from critpoints.descent import Branch, Descents, descend_from_saddles
+from critpoints.landscape.bridges import find_bridges
 from critpoints.landscape.plateaus import (
     AIMED,
     LINE,
@@ -46,6 +48,7 @@ class SaddleGraph:
         tree: its passes are proven saddles of index 1, and plateaus through proven saddles, with two ways down each
             that end at leaves.
         descents: the ways down of every saddle of index 1, in order.
+        bridges: saddles of index 1 found between leaves that nothing joined; they are numbered after those given.
         plateaus: as found.
         ways: down from them.
         left_out: why a saddle is no pass, with the numbers of the saddles.
@@ -54,6 +57,7 @@ class SaddleGraph:
 
     tree: MergeTree
     descents: tuple[Descents, ...]
+    bridges: tuple[CriticalEntry, ...]
     plateaus: tuple[Plateau, ...]
     ways: tuple[WayDown, ...]
     left_out: dict[str, list[int]]
@@ -98,6 +102,7 @@ def join_minima(
     *,
     method: str = "monotone",
     directions: int = DIRECTIONS,
+    bridge: bool = True,
     callback: Callback | None = None,
 ) -> SaddleGraph:
     """The merge tree of the minima and channels among ``verdicts``, joined by proven saddles and their plateaus.
@@ -111,22 +116,44 @@ def join_minima(
         saddles: entries of a census of saddles; those that are not proven are left out.
         method: of the ways down, as for ``descend_from_saddles``.
         directions: as for ``descend_from_plateaus``; 0 for no plateaus.
+        bridge: look for saddles between leaves that nothing joins.
         callback: callback(ways down finished, ways down).
     """
-    usable = [k for k, each in enumerate(saddles) if each.certificate is not None and each.verdict.index == 1]
-    descents: tuple[Descents, ...] = ()
-    if usable:
-        theta = torch.stack([saddles[number].verdict.theta for number in usable])
-        descents = descend_from_saddles(problem, theta, method=method, callback=callback)
+    known = _descend(problem, saddles, range(len(saddles)), method, callback)
     plateaus = find_plateaus(problem, saddles) if directions else []
     options: dict[str, Any] = {"directions": directions, "method": method, "callback": callback}
     ways = descend_from_plateaus(problem, plateaus, problem.width(verdicts.theta), **options) if plateaus else []
-    known = dict(zip(usable, descents, strict=True))
     tree, left_out, ends = _assemble(problem, verdicts, saddles, known, plateaus, ways)
-    if plateaus and (alone := _outside(tree)):  # what nothing reached so far is aimed at
+    bridges: list[CriticalEntry] = []
+    minima = [end.theta for end in ends if end.kind in (Kind.GLOBAL_MINIMUM, Kind.STRICT_MINIMUM)]
+    if bridge and minima and (alone := _outside(tree)):
+        alone = [ends[leaf].theta for leaf in alone]
+        bridges = find_bridges(problem, alone, torch.stack(minima), saddles, callback=callback)
+        saddles = [*saddles, *bridges]
+        numbers = range(len(saddles) - len(bridges), len(saddles))
+        known |= _descend(problem, saddles, numbers, method, callback)
+        tree, left_out, ends = _assemble(problem, verdicts, saddles, known, plateaus, ways)
+    if plateaus and (alone := _outside(tree)):
         ways = ways + aim_from_plateaus(problem, plateaus, [ends[leaf] for leaf in alone], callback=callback)
         tree, left_out, _ = _assemble(problem, verdicts, saddles, known, plateaus, ways)
-    return SaddleGraph(tree, descents, tuple(plateaus), tuple(ways), left_out, _unjoined(tree, plateaus))
+    descents, unjoined = tuple(known.values()), _unjoined(tree, plateaus)
+    return SaddleGraph(tree, descents, tuple(bridges), tuple(plateaus), tuple(ways), left_out, unjoined)
+
+
+def _descend(
+    problem: TwoLayerObjective,
+    saddles: Sequence[CriticalEntry],
+    numbers: Iterable[int],
+    method: str,
+    callback: Callback | None,
+) -> dict[int, Descents]:
+    """The ways down from the proven saddles of index 1 among these."""
+    usable = [k for k in numbers if saddles[k].certificate is not None and saddles[k].verdict.index == 1]
+    if not usable:
+        return {}
+    theta = torch.stack([saddles[number].verdict.theta for number in usable])
+    found = descend_from_saddles(problem, theta, method=method, callback=callback)
+    return dict(zip(usable, found, strict=True))
 
 
 def _assemble(

@@ -17,6 +17,7 @@ from critpoints.study.saddles import Known, Searched, SearchPlan
 from critpoints.symmetry.canonical import same_orbit
 
 DOCUMENT = "saddles.json"
+BRIDGE = "bridge"  # a start on a band between leaves that nothing joined
 SAME = 1e-5  # distance modulo the group at which a narrower student is one of those known
 
 
@@ -34,6 +35,9 @@ def saddle_document(
     for entry in census.entries:
         starts = dict(Counter(searched.kinds[row] for row in entry.rows))
         entries.append(entry.to_dict() | {"starts": starts, "parent_number": _number(problem, entry, known)})
+    for bridge in graph.bridges if graph is not None else ():
+        starts = {BRIDGE: bridge.count}
+        entries.append(bridge.to_dict() | {"starts": starts, "parent_number": _number(problem, bridge, known)})
     flat = [row for row, status in enumerate(searched.found.status) if status.name == "GRADIENT_FLAT"]
     return {
         "width": plan.width,
@@ -89,7 +93,8 @@ def write_saddles(folder: Path, document: dict[str, Any], census: SaddleCensus, 
     certificates = folder / "certificates"
     certificates.mkdir(parents=True, exist_ok=True)
     names = set()
-    for place, entry in enumerate(census.entries):
+    bridges = () if graph is None else graph.bridges
+    for place, entry in enumerate([*census.entries, *bridges]):
         if entry.certificate is not None:
             name = f"{entry.origin.replace(' ', '-')}-index-{entry.verdict.index}-entry-{place}.json"
             (certificates / name).write_text(entry.certificate.to_json(), encoding="utf-8")
