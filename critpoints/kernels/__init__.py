@@ -10,12 +10,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 
+@cache
 def _ensure_cache_folder() -> None:
     """Gives Numba a writable folder for its compiled code where neither the package nor the home is writable."""
     if "NUMBA_CACHE_DIR" in os.environ:

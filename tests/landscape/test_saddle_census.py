@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import critpoints as cp
-from critpoints.certification.zero_output import Member
 from critpoints.landscape.origins import biased, trace_origin
 from critpoints.landscape.saddle_census import LINE_END, PAIRS, SILENT, SPLIT, SaddleCensus, take_saddle_census
 from critpoints.landscape.saddle_starts import (
@@ -115,7 +114,7 @@ def test_antipodal_pairs_come_from_a_student_with_an_output_bias() -> None:
     torch.testing.assert_close(origin.small, small)
     shares = [(each.of, each.sign) for each in origin.induced.members]
     assert shares == [(0, 1), (1, 1), (0, -1), (1, -1)]
-    assert origin.induced.members[0] == Member(0, pytest.approx(0.4), 1)
+    assert origin.induced.members[0].share == pytest.approx(0.4)
     one_pair = torch.cat([w[0], w[1], -w[0], outputs[:3]])
     assert trace_origin(PROBLEM, one_pair).induced.constant is False  # pyright: ignore[reportOptionalMemberAccess]
 
