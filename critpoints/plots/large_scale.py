@@ -115,6 +115,8 @@ def draw_subspaces(axes: Axes, arrays: Arrays) -> None:
     lowest = min(float(losses.min()), float(np.min(arrays.get("exact_distances", 1.0))))
     note = f" (at least {floor:g})" if lowest < floor else ""
     set_labels(axes, "dimension d of the random section", f"loss, distance{note}")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low * (low / high) ** 0.3)  # below the values, for the legend
     _legend(axes, loc="lower left")
 
 
@@ -254,14 +256,14 @@ def draw_ensembles(axes: Axes, arrays: Arrays) -> None:
             axes.bar(x, height, 0.22, color=color, label=label if group == 0 else None)
             axes.errorbar(x, height, values.std(ddof=1), color=BLACK, capsize=3, linewidth=1)
             name = f"{('within', 'across')[group]}_{kind}_accuracies"
-            text = f"{100 * float(arrays[name].mean()):.0f} %" if name in arrays else f"{values.mean():.2g}"
+            text = f"{100 * float(arrays[name].mean()):.0f} %" if name in arrays else f"{values.mean():.1g}"
             axes.text(x, height + values.std(ddof=1), text, ha="center", va="bottom", fontsize=SMALL)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.5)
     axes.set_xticks((0, 1), ("within one wedge\n(cyclic learning rate)", "across initialisations"))
     axes.grid(False, axis="x")
-    set_labels(axes, y="loss" if bound else "held-out loss")
+    set_labels(axes, y="held-out loss" if "within_member_accuracies" in arrays else "loss")
     _legend(axes, loc="upper left")
 
 
@@ -276,7 +278,7 @@ def draw_radius(axes: Axes, arrays: Arrays) -> None:
     axes.set_xticks([], minor=True)
     axes.set_ylim(0, 1.45 * float(positivity.max()))
     set_labels(axes, "distance from the origin", "positivity of the Hessian")
-    _legend(axes, loc="upper left")
+    _legend(axes, loc="lower right")
 
 
 PANELS = (
