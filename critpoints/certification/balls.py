@@ -2,8 +2,9 @@
 
 A ball (``flint.arb``) is an interval, midpoint +- radius; every operation returns a ball that contains all results of
 the operation on members of its operands. Three facts of the library shape this package: its precision is a global of
-the process, so that a process computes with balls on one thread; balls do not pickle, so that decimal strings go from
-process to process; and what a decimal string denotes is in general not a binary number, so that its ball has a radius.
+the process, so that a process computes with balls on one thread at a time; balls do not pickle, so that decimal strings
+go from process to process; and what a decimal string denotes is in general not a binary number, so that its ball has a
+radius.
 Source: F. Johansson, "Arb: efficient arbitrary-precision midpoint-radius interval arithmetic" (2017).
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
+from threading import RLock
 
 from flint import arb, arb_mat, ctx, fmpq
 
@@ -21,17 +23,19 @@ from critpoints.errors import InvalidArgument
 
 MAX_ORDER = 4  # of the derivatives below
 DIGITS = 6  # of a bound that is written down, rounded to the safe side
+_ONE_THREAD = RLock()
 
 
 @contextmanager
 def precision(bits: int) -> Iterator[None]:
-    """Computes with ``bits`` bits inside; the precision is a global of the process."""
-    before = ctx.prec
-    ctx.prec = bits
-    try:
-        yield
-    finally:
-        ctx.prec = before
+    """Computes with ``bits`` bits inside; the precision is a global of the process, so other threads wait."""
+    with _ONE_THREAD:
+        before = ctx.prec
+        ctx.prec = bits
+        try:
+            yield
+        finally:
+            ctx.prec = before
 
 
 def ball(number: Fraction | float | int | str) -> arb:

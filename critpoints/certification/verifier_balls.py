@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from threading import RLock
 
 from flint import arb, arb_mat, ctx, fmpq
 
@@ -19,16 +20,18 @@ Inertia = tuple[int, int, int]  # negative, zero, positive
 MAX_BITS = 4096
 BOX_BITS = 128  # of Hessians over boxes and their inverses: two words, which the library handles fastest
 CENTRE_BITS = 192  # of the gradient at the centre, at first
+_ONE_THREAD = RLock()
 
 
 @contextmanager
 def working_bits(bits: int) -> Iterator[None]:
-    """Computes with ``bits`` bits inside; the library's precision is a global of the process."""
-    before, ctx.prec = ctx.prec, bits
-    try:
-        yield
-    finally:
-        ctx.prec = before
+    """Computes with ``bits`` bits inside; the library's precision is a global of the process, so other threads wait."""
+    with _ONE_THREAD:
+        before, ctx.prec = ctx.prec, bits
+        try:
+            yield
+        finally:
+            ctx.prec = before
 
 
 def enclose(number: Fraction | int) -> arb:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from threading import RLock
 from typing import TypeVar
 
 import numba
@@ -20,10 +21,16 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()  # looks through the loaded libraries, which takes a millisecond
 
 
+_ONE_THREAD = RLock()
+
+
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """One BLAS thread inside: a product split over threads would depend on their number in its last bits."""
-    with _controller().limit(limits=1, user_api="blas"):
+    """One BLAS thread inside: a product split over threads would depend on their number in its last bits.
+
+    The setting is the process's, and the first to leave would give the others their threads back: others wait.
+    """
+    with _ONE_THREAD, _controller().limit(limits=1, user_api="blas"):
         yield
 
 

@@ -1,6 +1,8 @@
 """Balls contain what they enclose: activations over intervals against mpmath, and bounds written as decimals."""
 
 import random
+import subprocess
+import sys
 from fractions import Fraction
 
 import mpmath as mp
@@ -87,3 +89,35 @@ def test_powers_of_balls_around_zero_are_finite_and_contain_the_range(centre, ra
     value = power(arb(centre, radius), exponent)
     for share in (-1, 0, 1):
         assert contains(value, (mp.mpf(centre) + share * mp.mpf(radius)) ** exponent)
+
+
+@pytest.mark.parametrize("bits", ["balls.precision", "verifier_balls.working_bits"])
+def test_a_thread_keeps_its_precision_while_others_compute(bits: str) -> None:
+    """The library's precision is the process's: without a lock, one thread's third would have the other's digits.
+
+    In a process of its own: the fixture of this folder holds the precision of this one.
+    """
+    module, _, name = bits.partition(".")
+    program = f"""
+import time
+from concurrent.futures import ThreadPoolExecutor
+from flint import arb
+from critpoints.certification.{module} import {name}
+
+def third():
+    time.sleep(1e-4)  # another thread's turn
+    return (arb(1) / 3).rad().str()
+
+def thirds(digits):
+    found = set()
+    for _ in range(100):
+        with {name}(digits):
+            found.add(third())
+    return found
+
+expected = [thirds(60), thirds(200)]
+assert not expected[0] & expected[1]
+with ThreadPoolExecutor(2) as threads:
+    assert list(threads.map(thirds, (60, 200))) == expected
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
