@@ -6,8 +6,7 @@ import sys
 
 PROGRAM = """
 import time
-from threading import Barrier
-from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
 import numpy
 from threadpoolctl import ThreadpoolController
 from critpoints.kernels.threads import single_blas_thread
@@ -15,20 +14,20 @@ from critpoints.kernels.threads import single_blas_thread
 def blas_threads():
     return {each["num_threads"] for each in ThreadpoolController().info() if each["user_api"] == "blas"}
 
-def stay(_):
-    seen = set()
-    together.wait()
-    for _ in range(100):
-        with single_blas_thread():
-            time.sleep(1e-4)  # another thread's turn
-            seen |= blas_threads()
-    return seen
+def stay():
+    with single_blas_thread():
+        inside.set()
+        left.wait(60)
+        seen.append(blas_threads())
 
-together = Barrier(2)
-before = blas_threads()
-with ThreadPoolExecutor(2) as threads:
-    assert list(threads.map(stay, range(2))) == [{1}, {1}]
-assert blas_threads() == before
+inside, left, seen, before = Event(), Event(), [], blas_threads()
+other = Thread(target=stay)
+with single_blas_thread():
+    other.start()
+    inside.wait(1)  # a second thread that does not wait is inside by now
+left.set()
+other.join()
+assert seen == [{1}] and blas_threads() == before, (seen, before, blas_threads())
 """
 
 
