@@ -288,8 +288,8 @@ def _entry(
 def certified(problem: TwoLayerObjective, entry: CriticalEntry, origin: Origin, prover: Prover) -> CriticalEntry:
     """The entry with a certificate, or with the reason why there is none.
 
-    A point with silent neurons that cannot be proven is undecided: next to the end of a saddle line, where such a
-    neuron has the weights of another one, its curvature fades, and float64 does not tell the two apart.
+    A point with silent neurons or antipodal pairs that cannot be proven is undecided: next to the end of a saddle line,
+    where a silent neuron has the weights of another one, its curvature fades, and float64 does not tell the two apart.
     """
     try:
         induced = entry.origin in (SILENT, PAIRS) and entry.is_saddle
@@ -300,7 +300,7 @@ def certified(problem: TwoLayerObjective, entry: CriticalEntry, origin: Origin, 
         if entry.origin == SILENT and origin.at_line_end and entry.is_saddle:
             name = LINE_END
             reason = "where saddle lines end: the critical points on them have other inertias on both sides"
-        if entry.origin == SILENT and entry.is_saddle:
-            evidence = replace(verdict.evidence, reason=f"neurons without output weight, {reason}")
+        if entry.origin in (SILENT, PAIRS) and entry.is_saddle:
+            evidence = replace(verdict.evidence, reason=f"{entry.origin}, {reason}")
             verdict = replace(verdict, kind=Kind.UNDECIDED, level=None, evidence=evidence)
         return replace(entry, origin=name, verdict=verdict, proof=reason)

@@ -273,6 +273,9 @@ def run_search(
 
     Args:
         callback: callback(units done, units, what is being done).
+
+    Raises:
+        StoreError: a stored unit is damaged, or of another program that started elsewhere.
     """
     units = list(plan_starts(folder.plan, problem, known))
     found, kinds, lines = [], [], {}
@@ -285,6 +288,11 @@ def run_search(
             limit = folder.plan.max_iterations
             ends = search_saddles(problem, starts.theta, index=starts.target, max_iterations=limit)
             folder.save(unit.name, ends)
+        if unit.lines and len(unit.lines) != len(ends.theta):
+            file = folder.path / f"{unit.name}.npz"
+            raise StoreError(
+                f"{file} holds {len(ends.theta)} searches, not {len(unit.lines)}; remove it to search anew"
+            )
         lines |= dict(enumerate(unit.lines, len(kinds)))
         found.append(ends)
         kinds += [unit.name.split("-")[0]] * len(ends.theta)

@@ -72,6 +72,12 @@ def test_another_plan_and_damage_are_refused(run, study: Path, folder: Path) -> 
     damaged = run(*command)
     assert damaged.code == 4 and "is damaged" in damaged.err
     unit.write_bytes(whole)
+    lines, other = folder / "s" / "line-00000.npz", folder / "s" / "nothing-00000.npz"
+    whole = lines.read_bytes()
+    lines.write_bytes(other.read_bytes())  # as if other lines had been predicted
+    mixed = run(*command)
+    assert mixed.code == 4 and "remove it to search anew" in mixed.err
+    lines.write_bytes(whole)
 
 
 def test_bad_numbers_are_refused(run, study: Path, empty: Path) -> None:
