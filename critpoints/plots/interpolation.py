@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from critpoints.plots.style import BLUE, GREEN, LEGEND_SIZE, ORANGE, VERMILLION, new_figure, set_labels
 
@@ -35,7 +34,7 @@ def interpolation_lines(result: Result, *, title: str | None = None) -> Figure:
     from critpoints.landscape.interpolation import max_rise
     from critpoints.landscape.interpolation_experiment import NO_BATCH_NORM, policies_of
 
-    figure, axes = new_figure(2, 3, size=(14.5, 8.2), title=title)
+    figure, axes = new_figure(2, 3, size=(14.5, 9.2), title=title)
     policies = policies_of(result)
     t, steps = result.arrays["t"][0], result.arrays["steps"][0]
     x = f"position on the line, iteration 0 $\\to$ {steps_label(result)}"
@@ -43,7 +42,7 @@ def interpolation_lines(result: Result, *, title: str | None = None) -> Figure:
     for policy, color in styles.items():
         first = result.arrays[f"first-{policy}"]  # (runs, n, 4)
         later = result.arrays[f"losses-{policy}"][..., _TEST_LOSS]  # (runs, T, k)
-        name = "" if policy == NO_BATCH_NORM else f", BatchNorm: {policy}"
+        name = "" if policy == NO_BATCH_NORM else f", {policy}"
         _band(axes[0], t, first[..., _TEST_LOSS], color, "-", f"test{name}")
         _band(axes[0], t, first[..., _TRAIN_LOSS], color, ":", f"training{name}")
         _band(axes[1], t, first[..., _TEST_ERROR], color, "-", f"test{name}")
@@ -58,15 +57,21 @@ def interpolation_lines(result: Result, *, title: str | None = None) -> Figure:
     axes[4].set_xscale("symlog", linthresh=1)
     axes[4].set_xlim(left=-0.15)
     axes[4].axhline(0, color="0.4", linewidth=0.8)
-    low, high = axes[4].get_ylim()
-    axes[4].set_ylim(min(low, -0.002), max(high, NOTABLE_RISE))  # rounding is not to look like a mountain
+    highest = max(max_rise(result.arrays[f"losses-{each}"][..., _TEST_LOSS]).max() for each in policies)
+    axes[4].set_ylim(-0.04 * highest, max(1.05 * highest, NOTABLE_RISE))  # rounding is not to look like a mountain
     set_labels(axes[4], "iteration at which the line begins", "largest rise of the test loss", "5. Rise on the line")
     axes[5].set_yscale("symlog", linthresh=0.1)
     axes[5].axhline(0, color="0.4", linewidth=0.8)
     set_labels(axes[5], x, "eigenvalue of the Hessian", "6. Curvature on the line from initialisation")
     for each in (axes[0], axes[1], axes[4], axes[5]):
-        each.legend(fontsize=LEGEND_SIZE - 1, frameon=False)
+        _legend_below(each, None if policies == [NO_BATCH_NORM] else "BatchNorm's statistics on the line")
     return figure
+
+
+def _legend_below(axes: Axes, title: str | None) -> None:
+    """Where it covers no curve."""
+    style = {"fontsize": LEGEND_SIZE - 1, "title_fontsize": LEGEND_SIZE - 1, "frameon": False, "ncols": 2}
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), title=title, **style)  # pyright: ignore[reportArgumentType]
 
 
 def steps_label(result: Result) -> str:
@@ -100,6 +105,3 @@ def _later_lines(figure: Figure, axes: list[Axes], result: Result, policies: lis
         bar.set_ticks([step for step in (0, 1, 10, 100, 1000, 10_000) if step <= steps[-1]])
         bar.ax.set_yticklabels([str(step) for step in (0, 1, 10, 100, 1000, 10_000) if step <= steps[-1]])
         bar.set_label("iteration", fontsize=LEGEND_SIZE)
-        each.legend(
-            handles=[Line2D([], [], color="0.4", label="mean over runs")], fontsize=LEGEND_SIZE - 1, frameon=False
-        )

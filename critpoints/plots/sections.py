@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from critpoints.landscape.results import Result
 
 LEVELS = 24
+_CLOSE = 0.08  # of the frame: two labels would cover each other
 _ON_THE_PLANE = 1e-5  # of the largest coordinate: a distance that rounding explains
 _COLORMAP = "cividis"  # made for colour-vision deficiency
 DECADES = 6  # of a logarithmic scale, below the largest value
@@ -51,7 +52,7 @@ def loss_plane(result: Result, *, labels: tuple[str, str], title: str | None = N
         contours = _surface(axes, x, y, surface, norm)
         set_labels(axes, *labels, title=name)
         if marked:
-            _path(axes, arrays["marks-coordinates"], connected)
+            _path(axes, arrays["marks-coordinates"], connected, np.array([np.ptp(x), np.ptp(y)]))
             axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))  # a path may leave the frame
     if contours is not None:
         shown = panels[: len(surfaces)]
@@ -87,7 +88,7 @@ def _surface(axes: Axes, x: np.ndarray, y: np.ndarray, surface: np.ndarray, norm
     return filled
 
 
-def _path(axes: Axes, coordinates: np.ndarray, connected: bool) -> None:
+def _path(axes: Axes, coordinates: np.ndarray, connected: bool, extent: np.ndarray) -> None:
     x, y = coordinates.T
     # white under vermillion: seen on the dark and on the light end of the colours
     if connected:
@@ -95,6 +96,8 @@ def _path(axes: Axes, coordinates: np.ndarray, connected: bool) -> None:
         axes.plot(x, y, color=VERMILLION, linewidth=1.2, zorder=4)
     axes.scatter(x, y, s=22, color=VERMILLION, edgecolors="white", linewidths=0.7, zorder=5)
     named = {0: "first", len(x) - 1: "last"} if connected else {i: str(i + 1) for i in range(len(x))}
+    if connected and (np.abs(coordinates[0] - coordinates[-1]) < _CLOSE * extent).all():
+        named = {len(x) - 1: "first, last"}
     for number, text in named.items():
         axes.annotate(
             text,

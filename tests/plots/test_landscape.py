@@ -33,7 +33,7 @@ def test_every_policy_is_drawn_as_means_over_runs(policies, runs: int, legend_te
     figure = interpolation_lines(result, title="planted")
     texts = legend_texts(figure)
     for policy, color in zip(policies, (BLUE, VERMILLION), strict=False):
-        assert policy == "none" or f"test, BatchNorm: {policy}" in texts
+        assert policy == "none" or f"test, {policy}" in texts
         (test,) = (line for line in figure.axes[0].lines if line.get_color() == color and line.get_linestyle() == "-")
         np.testing.assert_allclose(np.asarray(test.get_ydata()), result.arrays[f"first-{policy}"][..., 2].mean(0))
         rises = [

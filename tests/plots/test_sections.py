@@ -49,6 +49,8 @@ def test_solutions_are_numbered_and_not_joined(legend_texts) -> None:
     legend_texts(figure)
     assert values_at(figure) == {"1", "2", "3"} and not figure.axes[0].lines
     assert values_at(loss_plane(plane(), labels=("one", "two"))) == {"first", "last"}
+    returning = plane(**{"marks-coordinates": np.array([[0.0, 0.1], [0.5, 0.5], [0.1, 0.0]])})
+    assert values_at(loss_plane(returning, labels=("one", "two"))) == {"first, last"}
 
 
 @pytest.mark.parametrize("fill", [np.nan, 0.0, -1.0, 3.0, np.inf], ids=str)
