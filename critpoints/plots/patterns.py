@@ -11,6 +11,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogFormatter
 
 from critpoints.errors import require
 from critpoints.plots.scales import as_array
@@ -197,7 +198,9 @@ def _draw_map(axes: Axes, values: np.ndarray, colors: str, norm: Normalize | Non
 def _color_bar(figure: Figure, drawn: Any, axes: Axes, label: str, extend: str) -> None:
     bar = figure.colorbar(drawn, ax=axes, shrink=0.8, extend=extend)
     bar.set_label(label, fontsize=LABEL_SIZE)
-    bar.ax.tick_params(labelsize=TICK_SIZE)
+    if isinstance(drawn.norm, LogNorm):
+        bar.ax.yaxis.set_minor_formatter(LogFormatter())  # 2, 3, 5 where there is less than a decade
+    bar.ax.tick_params(which="both", labelsize=TICK_SIZE)
 
 
 def _frame(axes: Axes, shape: tuple[int, ...]) -> None:
