@@ -86,7 +86,7 @@ def made_up(without: np.ndarray, with_norm: np.ndarray) -> FillingStudy:
     n_fillings, runs = without.shape
     fillings = np.linspace(0.2, 0.8, n_fillings)
     return FillingStudy(
-        fillings, runs, Result({}, {"levels": levels, "test_accuracy": accuracy, "train_loss": 1 - accuracy})
+        fillings, runs, Result({}, {"levels": levels, "test_accuracy": accuracy, "train_accuracy": accuracy.copy()})
     )
 
 
@@ -107,6 +107,16 @@ def test_the_sentence_says_what_the_numbers_say(shift: float, words: str) -> Non
     assert ("larger" if mean > 0 else "smaller") + " without it" in study.sentence
 
 
+@pytest.mark.parametrize(
+    ("gain", "words"), [(0.1, "is reproduced: it is 0.100 ± 0.00"), (-0.1, "is not reproduced: it")]
+)
+def test_the_sentence_says_whose_cells_are_more_accurate(gain: float, words: str) -> None:
+    study = made_up(np.full((2, 3), 0.4), np.full((2, 3), 0.1))
+    with_norm = np.arange(12) % 2 == 1
+    study.result.arrays["test_accuracy"] = study.result.arrays["test_accuracy"] + gain * with_norm[:, None, None]
+    assert f"all cells is higher with it {words}" in study.sentence
+
+
 def test_one_run_reproduces_nothing() -> None:
     study = made_up(np.full((2, 1), 0.4), np.full((2, 1), 0.1))
     assert "is not reproduced" in study.sentence
@@ -116,7 +126,7 @@ def test_one_run_reproduces_nothing() -> None:
 def test_planes_that_were_never_trained_are_owned_up_to() -> None:
     study = made_up(np.full((2, 2), 0.4), np.full((2, 2), 0.1))
     assert "guessing" not in study.sentence
-    study.result.arrays["train_loss"][[0, 1, 2], :, 0] = np.log(10)  # black cells of run 0: without, with, without
+    study.result.arrays["train_accuracy"][[0, 1, 2], :, 0] = 0.1  # black cells of run 0: without, with, without
     assert study.untrained().sum((1, 2)).tolist() == [2, 1]
     assert "of 2 of 4 planes without BatchNorm and of 1 of 4 with it" in study.sentence
     assert study.sentence.endswith("says little about the landscape.")
