@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_files import write_cifar, write_idx
+from scipy import ndimage
 
 from critpoints.errors import InvalidArgument, InvalidData, SpecMismatch
 from critpoints.landscape import pattern_study
@@ -45,6 +46,18 @@ def test_a_picture_is_stored_and_read_again(tmp_path: Path, monkeypatch: pytest.
         run_picture(tmp_path, TINY, ~levels, evaluation="loop")
     with pytest.raises(SpecMismatch, match=r"setting\.recipe\.steps"):
         run_picture(tmp_path, replace(TINY, recipe=replace(TINY.recipe, steps=3)), levels, evaluation="loop")
+
+
+@pytest.mark.slow  # half a minute
+def test_the_setting_for_the_digits_finds_a_smile_whose_eyes_are_open(tmp_path: Path) -> None:
+    levels = draw_icon("smile", 20)
+    found = run_picture(tmp_path, PICTURE_SETTINGS["digits"], levels)
+    black_minus_white = {part: each.difference for part, each in contrasts(found).items()}
+    assert black_minus_white["train"] > 0.9 and black_minus_white["test"] > 0.85
+    parts, count = ndimage.label(levels == 0)
+    assert count == 4  # around the face, two eyes, the mouth
+    assert max(ndimage.mean(found.arrays["train_accuracy"], parts, range(1, 5))) < 0.2
+    assert max(found.arrays["largest_cosine"], found.arrays["length_deviation"]) < 1e-6
 
 
 def test_maps_are_contrasts_of_their_cells() -> None:
