@@ -1,4 +1,4 @@
-"""What the store costs: rows inserted a second against the compute of a unit, and status and census of a large study.
+"""What the store costs: rows inserted a second against the compute of a unit, and the commands on a large study.
 
     python benchmarks/study_store.py --rows 100000 --output study_store.json
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,21 +31,28 @@ def timed(action: Callable[[], Any]) -> float:
     return perf_counter() - start
 
 
-def commands(path: Path, repeats: int) -> dict[str, list[float]]:
-    """Seconds of commands as a user runs them, starting Python included."""
-    import subprocess
-
-    found: dict[str, list[float]] = {}
-    for arguments in (("study", "status", path), ("census", path), ("study", "check", path)):
-        command = [sys.executable, "-m", "critpoints_cli", *map(str, arguments)]
-        name = " ".join(map(str, arguments[:-1]))
-        found[name] = []
+def commands(path: Path, repeats: int) -> dict[str, list[dict[str, float]]]:
+    """Wall and processor seconds of commands as a user runs them, starting Python included."""
+    page = str(path.with_suffix(".html"))
+    found: dict[str, list[dict[str, float]]] = {}
+    for words in (("study", "status"), ("census",), ("report", "-o", page), ("study", "check")):
+        command = [sys.executable, "-m", "critpoints_cli", *words, str(path)]
+        found[" ".join(words[:2] if words[0] == "study" else words[:1])] = runs = []
         for _ in range(repeats):
-            found[name].append(timed(lambda c=command: subprocess.run(c, stdout=subprocess.DEVNULL, check=True)))
+            before = processor_seconds()
+            wall = timed(lambda c=command: subprocess.run(c, capture_output=True, check=True))
+            runs.append({"wall": wall, "processor": processor_seconds() - before})
     return found
 
 
+def processor_seconds() -> float:
+    """Of all processes that have been run."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def measure(rows: int, width: int, steps: int, repeats: int, folder: Path) -> dict[str, Any]:
+    from critpoints.study.records import VERDICTS
     from critpoints.study.run import run_study
     from critpoints.study.spec import StudySpec
     from critpoints.study.store import Store
@@ -54,8 +63,6 @@ def measure(rows: int, width: int, steps: int, repeats: int, folder: Path) -> di
         run_study(computed, [width], range(UNIT, 2 * UNIT))
         unit = computed.units()[-1]
         points = [row for row in computed.trained(width, range(UNIT, 2 * UNIT))]
-        from critpoints.study.records import VERDICTS
-
         judged = {row["seed"]: row for row in computed.rows(VERDICTS, width)}
     columns = {name: unit[name] for name in ("width", "environment", "seconds")}
     inserting = []
@@ -92,14 +99,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(arguments.rows, arguments.width, arguments.steps, arguments.repeats, Path(folder))
     found |= {"machine": machine(arguments.threads, ("critpoints", "torch", "numba", "numpy"))}
-    rows = [(name, f"{statistics.median(each):.1f} s") for name, each in found["commands"].items()]
+    medians = {
+        name: [f"{statistics.median(run[clock] for run in runs):.1f} s" for clock in ("wall", "processor")]
+        for name, runs in found["commands"].items()
+    }
+    rows = [(name, *both) for name, both in medians.items()]
     rows += [
-        ("a unit of 100 points computed", f"{found['compute_seconds_a_unit']:.1f} s"),
-        ("a unit of 100 points stored", f"{1e3 * found['insert_seconds_a_unit']['median']:.1f} ms"),
-        ("share of storing", f"{100 * found['insert_share']:.3f} %"),
+        ("a unit of 100 points computed", f"{found['compute_seconds_a_unit']:.1f} s", ""),
+        ("a unit of 100 points stored", f"{1e3 * found['insert_seconds_a_unit']['median']:.1f} ms", ""),
+        ("share of storing", f"{100 * found['insert_share']:.3f} %", ""),
     ]
     print(f"{found['rows']} points of width {found['width']}, {found['megabytes']:.0f} MB")
-    print(table(("what", "median"), rows))
+    print(table(("what", "wall", "processor"), rows))
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(found, indent=2), encoding="utf-8")
 

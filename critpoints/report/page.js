@@ -328,7 +328,10 @@
     if (points.level[row] >= 0) facts.push(["level", points.level[row]]);
     facts.push(["certificate", data.texts[points.certificate[row]] ?? "none"]);
     if (points.reason[row] >= 0) facts.push(["why", data.texts[points.reason[row]]]);
-    const list = element("dl", {}, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]));
+    const list = element("dl", {}, ...facts.flatMap(([name, value]) => { // sentences have a line of their own
+      const className = String(value).length > 24 ? "wide" : "";
+      return [element("dt", { className }, name), element("dd", { className }, String(value))];
+    }));
     const parts = [element("h3", { className: "kind" }, marker(kind), `Width ${width}, seed ${points.seed[row]}`)];
     if (chosen.rows.length > 1) {
       const back = element("button", { type: "button", ariaLabel: "previous point", onclick: () => step(-1) }, "‹");
