@@ -8,7 +8,7 @@ that this side asks for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,15 +21,16 @@ from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.base import Callback, iterate
 from critpoints.solvers.escaping import escape_directions
 from critpoints.solvers.gradient_flow import follow_flow
-from critpoints.solvers.monotone_newton import MonotoneNewton
+from critpoints.solvers.monotone_newton import ROUNDING, MonotoneNewton
 from critpoints.symmetry.reduction import merge_duplicates
-from critpoints.verdict import CRITICAL, Verdict, Verdicts
+from critpoints.verdict import CRITICAL, Evidence, Kind, Verdict, Verdicts
 
 METHODS = ("flow", "monotone", "newton")
 WALK = 800  # iterations of monotone Newton at most
 SHIFT = 0.1  # of mu, along the saddle line away from a degenerate point
 NOTHING = 1e-6  # a share up to this is none; relative distance of weight vectors that are copies
 HALVINGS = 20
+LOOKS = 16  # points of a straight line that are looked at
 TIME = 1e9  # of the flow: curvatures of 1e-7 and channels take long, and an implicit integrator takes long steps
 
 
@@ -143,9 +144,29 @@ def descend_from_saddles(
 
 
 def walk_down(problem: Objective, points: Tensor, *, callback: Callback | None = None) -> Verdicts:
-    """What Newton steps on whose way the loss never rises lead to from every row of ``points`` (S, P)."""
+    """What Newton steps on whose way the loss never rises lead to from every row of ``points`` (S, P).
+
+    An end that refinement reaches from there over a ridge higher than the row's start is undecided.
+    """
     ends = iterate(MonotoneNewton(), problem, points, max_iterations=WALK, callback=callback)["theta"]
-    return settle(problem, ends).verdicts
+    return _below(problem, points, ends, settle(problem, ends).verdicts)
+
+
+def _below(problem: Objective, starts: Tensor, walked: Tensor, settled: Verdicts) -> Verdicts:
+    """The verdicts, undecided where the straight line from the end of the walk to the refined one rises too high."""
+    shares = torch.linspace(0, 1, LOOKS, dtype=starts.dtype).reshape(-1, 1, 1)
+    line = walked + shares * (settled.theta - walked)
+    losses = problem.loss_and_gradient(line.reshape(-1, starts.shape[1]))[0].reshape(LOOKS, -1)
+    highest = problem.loss_and_gradient(starts)[0]
+    crossed = ~(losses.amax(0) <= highest * (1 + ROUNDING))  # not finite counts as crossed
+    if not bool(crossed.any()):
+        return settled
+    evidence = Evidence("refinement led over a ridge that is higher than where the way down starts")
+    rows = [
+        replace(verdict, kind=Kind.UNDECIDED, level=None, evidence=evidence) if bool(over) else verdict
+        for verdict, over in zip(settled, crossed, strict=True)
+    ]
+    return Verdicts.gather(rows)
 
 
 def _starts(problem: Objective, saddle: Verdict, row: int, directions: int, epsilon: float) -> tuple[list[_Start], str]:
@@ -210,6 +231,7 @@ def _descend(
     if method == "monotone":
         ends = iterate(MonotoneNewton(), problem, points, max_iterations=WALK, callback=callback)["theta"]
     settled = settle(problem, ends, known_minimum=known_minimum)
+    verdicts = _below(problem, points, ends, settled.verdicts) if method == "monotone" else settled.verdicts
     return [
         Branch(
             direction=start.direction,
@@ -217,8 +239,8 @@ def _descend(
             eigenvalue=start.eigenvalue,
             shift=start.shift,
             start=start.theta,
-            end=settled.verdicts[row],
-            length=float((settled.verdicts[row].theta - start.theta).norm()),
+            end=verdicts[row],
+            length=float((verdicts[row].theta - start.theta).norm()),
             steps=0 if flow is None else flow.row_steps[row],
             flow=None if flow is None else flow.status[row],
             iterations=int(settled.refinement.iterations[row]),

@@ -1,6 +1,7 @@
 """Where saddles lead: planted double wells, SciPy's own gradient flow, splits of a single neuron."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.integrate import solve_ivp
 from study_cases import saddles
 
 import critpoints as cp
+from critpoints.descent import _below, walk_down
 from critpoints.errors import InvalidArgument
 from critpoints.objectives.base import Objective
 from critpoints.objectives.zoo import MuellerBrown
@@ -190,3 +192,21 @@ def test_monotone_newton_never_rises_on_its_way():
     assert len(tops) == 2
     basin = lambda x: (x[:, None] > tops).sum(-1)  # noqa: E731
     assert torch.equal(basin(ends), basin(start[:, 0]))
+
+
+def test_a_refined_end_behind_a_ridge_is_undecided() -> None:
+    """-cos x: from one well a straight line to the next one crosses a maximum that is higher than the start."""
+
+    class Waves(Objective):
+        dim = 1
+
+        def loss(self, theta):
+            return -torch.cos(theta[..., 0])
+
+    start, far, near = (torch.tensor([[x]], dtype=torch.float64) for x in (1.0, 2 * math.pi, 0.0))
+    walked = torch.tensor([[0.2]], dtype=torch.float64)
+    for end, kind in ((far, cp.Kind.UNDECIDED), (near, cp.Kind.STRICT_MINIMUM)):
+        verdicts = cp.classify(Waves(), end)
+        assert verdicts.kind == (cp.Kind.STRICT_MINIMUM,)
+        assert _below(Waves(), start, walked, verdicts).kind == (kind,)
+    assert walk_down(Waves(), start).kind == (cp.Kind.STRICT_MINIMUM,)
