@@ -17,6 +17,7 @@ from critpoints.verdict import Kind
 
 ZERO = 1e-20  # losses up to this are drawn on the rail
 WIDEST = 15.0  # inches
+ORIGINS = ("isolated", "split", "zero output", "antipodal pairs")  # of critical points, see landscape/saddle_census.py
 SMALLEST_LEAF, LARGEST_LEAF = 20.0, 220.0  # areas of the markers, in square points
 
 
@@ -104,6 +105,11 @@ def _places(tree: MergeTree) -> list[float]:
     return places
 
 
+def _place(origin: str) -> int:
+    """Of an origin's marker and colour, the same in every figure."""
+    return ORIGINS.index(origin) if origin in ORIGINS else len(ORIGINS)
+
+
 def index_against_loss(
     loss: Sequence[float],
     index: Sequence[int],
@@ -128,11 +134,11 @@ def index_against_loss(
     figure, (axes,) = new_figure(1, 1, size=(7.2, 4.8), title=title)
     both = np.array([*loss, *flat_loss], dtype=np.float64)
     log = log_positions(both, zero_below=ZERO)
-    names = list(dict.fromkeys(origin))
+    names = sorted(set(origin), key=lambda name: (_place(name), name))
     numbers = np.array([*index, *flat_index])
     handles: list[Artist] = []
     for place, name in enumerate(names):
-        style = list(KIND_STYLES.values())[place % len(KIND_STYLES)]
+        style = list(KIND_STYLES.values())[_place(name) % len(KIND_STYLES)]
         rows = [i for i, each in enumerate(origin) if each == name]
         shift = 0.16 * (place - 0.5 * (len(names) - 1))
         axes.plot(

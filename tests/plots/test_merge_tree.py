@@ -43,6 +43,18 @@ def test_gradient_flat_points_are_drawn_apart() -> None:
     assert [line.get_ydata()[0] for line in crosses] == [3]
 
 
+def test_an_origin_looks_the_same_in_every_figure() -> None:
+    looks = []
+    for origins in (["split", "isolated"], ["zero output", "split"]):
+        (axes,) = index_against_loss([1e-4, 2e-4], [1, 2], origins).axes
+        named = sorted(origins, key=["isolated", "split", "zero output"].index)
+        looks.append(
+            {name: (line.get_marker(), line.get_color()) for name, line in zip(named, axes.lines, strict=True)}
+        )
+    assert looks[0]["split"] == looks[1]["split"]
+    assert len({*looks[0].values(), *looks[1].values()}) == 3
+
+
 def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(InvalidArgument, match="at least one leaf"):
         disconnectivity_graph(build_merge_tree([], []))
