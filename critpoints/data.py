@@ -99,7 +99,8 @@ def load(name: str, root: str | Path | None = None, *, dtype: torch.dtype = torc
     source = SOURCES[name]
     require(
         source.layout is None or root is not None,
-        f"root must be given for {name}: the folder that holds {source.layout} (nothing is downloaded)",
+        f"root must be given for {name} (--data on the command line): the folder that holds {source.layout}; nothing is"
+        " downloaded",
     )
     raw = source.read(Path(root or "."))
     digest = hashlib.sha256()

@@ -141,6 +141,7 @@ def _derivatives(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
     axes.axhline(0, color="0.4", linewidth=0.8)
     axes.set_yscale("symlog", linthresh=1e-3)
     axes.set_xscale("symlog", linthresh=1)
+    axes.margins(y=0.08)
     axes.set_xlim(left=-0.15)
     set_labels(
         axes, "epoch", "eigenvalues $\\lambda$ of the Hessian, gradient", "9. Derivatives along the path, each run"
