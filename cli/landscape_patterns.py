@@ -55,7 +55,7 @@ def _common(command: Any) -> Any:
             "--white",
             type=click.Choice(["cut", "cut-samples", "unlikelihood"]),
             help="What white cells are trained by: minus the cross-entropy, the mean of a batch cut or that of each"
-            " sample; or -log(1 - p), which opens small white parts. Grey levels take none of these.",
+            " sample; or -log(1 - p), which opens small white parts. Not for --grey.",
         ),
         click.option(
             "--cut",
@@ -121,6 +121,8 @@ def fit(
         raise click.UsageError("choose one of --icon, --picture and --random")
     if grey and picture is None:
         raise click.UsageError("--grey belongs to --picture")
+    if grey and given["white"]:
+        raise click.UsageError("--white is for masks, --grey knows the --cut alone")
     from critpoints.landscape.pattern_settings import PICTURE_SETTINGS
     from critpoints.landscape.pattern_study import MAPS, contrasts, run_picture
     from critpoints.landscape.results import save_result

@@ -74,6 +74,7 @@ def test_the_filling_study_leaves_figures_and_a_sentence(run, empty: Path) -> No
         (("fit", "--icon", "unicorn"), 2, "icon must be one of"),
         (("fit", "--icon", "heart", "--random", 0.5), 2, "choose one of"),
         (("fit", "--grey"), 2, "--grey belongs to --picture"),
+        (("fit", "--grey", "--picture", "a.png", "--white", "cut"), 2, "--white is for masks"),
         (("fit", "--picture", "absent.png"), 4, "absent.png"),
         (("fit", "--experiment", "cifar-10"), 2, "root must be given"),
         (("fit", "--experiment", "fashion-mnist", "--data", "."), 3, "there is no file"),
