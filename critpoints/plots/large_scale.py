@@ -63,7 +63,7 @@ def large_scale_page(results: Results, *, title: str | None = None) -> Figure:
     require(bool(panels), "results must hold at least one experiment to draw")
     across = 2 if len(panels) > 1 else 1
     rows, columns = -(-len(panels) // across), across * len(results)
-    figure, axes = new_figure(rows, columns, size=(4.4 * columns, 3.4 * rows), title=title)
+    figure, axes = new_figure(rows, columns, size=(max(4.4 * columns, 6.0), 3.4 * rows), title=title)
     for axis in axes:
         axis.set_visible(False)
     for number, panel in enumerate(panels):
@@ -215,6 +215,7 @@ def draw_short_directions(axes: Axes, arrays: Arrays) -> None:
         axes.plot(m, arrays["ranks"], "o", color=BLUE, label="rank of the short axes of m wedges")
         directions = arrays["centre_wedges"] * short
         axes.plot(arrays["m"], directions, "x", color=VERMILLION, markersize=9, label="at the centre of a sheet")
+        axes.set_ylim(0, 1.5 * float(arrays["ranks"].max()))
         set_labels(axes, "wedges, m", "short directions")
     else:
         for number in np.unique(arrays["curvature_m"]):
@@ -272,13 +273,15 @@ def draw_radius(axes: Axes, arrays: Arrays) -> None:
     radii, positivity = arrays["radii"], arrays["positivity"]
     axes.plot(radii, positivity, "o", color=BLUE, markersize=3, alpha=0.5)
     axes.plot(radii, positivity.mean(1), color=BLUE, label=f"trace / Frobenius norm, {positivity.shape[1]} rays")
-    axes.axvline(float(arrays["ray_radii"].mean()), color=GREY, linestyle="--", label="radius of initialisation")
+    axes.axvline(
+        float(arrays["ray_radii"].mean()), color=GREY, linestyle="--", ymax=0.75, label="radius of initialisation"
+    )
     axes.set_xscale("log")
     axes.set_xticks(radii[::2], [f"{radius:g}" for radius in radii[::2]])
     axes.set_xticks([], minor=True)
     axes.set_ylim(0, 1.45 * float(positivity.max()))
     set_labels(axes, "distance from the origin", "positivity of the Hessian")
-    _legend(axes, loc="lower right")
+    _legend(axes, loc="upper left")
 
 
 PANELS = (
