@@ -151,17 +151,27 @@ def _compute_in_parts(
     spec: StudySpec, problem: Objective, unit: Unit, initial: Initial, report: _Report | None
 ) -> tuple[list[Row], list[Row]]:
     """A unit that does not fit into the memory in halves, and so on: a row does not depend on its batch."""
-    try:
-        return compute_unit(spec, problem, unit, initial, report)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(unit.seeds) == 1:
-            raise MemoryError(f"seed {unit.seeds[0]} of width {unit.width} alone does not fit: {error}") from error
-    # outside of the handler, which holds on to the frames of what failed and to the memory in them
-    release_memory()
-    parts = [_compute_in_parts(spec, problem, half, initial, report) for half in unit.halves()]
-    return [row for points, _ in parts for row in points], [row for _, verdicts in parts for row in verdicts]
+    points, verdicts, waiting = [], [], [unit]
+    while waiting:
+        part = waiting[0]
+        try:
+            computed = compute_unit(spec, problem, part, initial, report)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(part.seeds) == 1:
+                raise MemoryError(f"seed {part.seeds[0]} of width {part.width} alone does not fit: {error}") from error
+        else:
+            points, verdicts = points + computed[0], verdicts + computed[1]
+            waiting.pop(0)
+            continue
+        # outside of the handler, which holds on to the frames of what failed and to the memory in them
+        release_memory()
+        # what waits and is no smaller would not fit either
+        waiting = [
+            half for each in waiting for half in (each.halves() if len(each.seeds) >= len(part.seeds) else (each,))
+        ]
+    return points, verdicts
 
 
 def compute_unit(

@@ -184,7 +184,7 @@ def test_a_unit_that_does_not_fit_is_halved_without_a_change(
     sizes: list[int] = []
     monkeypatch.setattr(run, "compute_unit", with_memory_for(3, MEMORY_ERRORS[1], sizes))
     assert compute(tmp_path / "study.db", range(10)) == whole_hash
-    assert sizes == [10, 5, 2, 3, 5, 2, 3] * 2
+    assert sizes == [10, 5, 2, 3, 2, 3] * 2
     with Store.open(tmp_path / "study.db") as store:
         assert [unit["points"] for unit in store.units()] == [10, 10]
 
