@@ -12,7 +12,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--processes", type=click.IntRange(1), metavar="N", help="Compute in N processes of this machine."),
-    click.option("--workers", type=click.IntRange(1), metavar="N", help="Compute on a local Dask cluster of N."),
+    click.option(
+        "--workers", type=click.IntRange(1), metavar="N", help="Compute on a local Dask cluster of N workers."
+    ),
     click.option("--scheduler", metavar="ADDRESS", help="Compute on the Dask cluster at tcp://HOST:PORT."),
     click.option(
         "--timeout",

@@ -56,6 +56,7 @@ def run(
     Also steps, method, refine, scheme, gtol, device, dtype, and problem = "file.py:function" in the place of
     activations, teachers and data. The same command again resumes what is unfinished. Workers that die or hang have
     their unit tried again up to 3 times. Without --out the folder is named after SPEC. Ends with 5 if units failed.
+    How to start workers on other machines, and on Slurm: python -m pydoc critpoints.study.cluster.
     """  # noqa: D301 - \b is click's mark for lines that stay as they are
     from critpoints.study.grid import load_grid
     from critpoints.study.store import Store
