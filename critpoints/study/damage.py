@@ -218,15 +218,12 @@ def lost_rows(contents: Contents) -> Iterator[Damage]:
         for number in range(1, max(map(int, ids), default=0) + 1):
             if (number,) not in intact[table.name]:
                 yield Damage(table.name, (number,), "lost")
-    expected: set[Key] = {
-        (row["width"], seed) for row in attempts if row["outcome"] == STORED for seed in from_ranges(row["seeds"])
-    }
-    expected.update(key[:2] for name in (VERDICTS.name, CERTIFICATES.name) for key in intact[name])
+    expected = known_points(contents)
     lost = sorted(expected - intact[POINTS.name].keys())
     short = sum(row["points"] for row in units.values()) - sum(of_unit[number] for number in units)
     if short > len(lost):
         # a study of the first schema does not say which seeds a unit has; those asked for may be the same number
-        candidates = sorted(_requested(contents) - intact[POINTS.name].keys())
+        candidates = sorted(requested_points(contents) - intact[POINTS.name].keys())
         if len(candidates) == short:
             lost = candidates
         else:
@@ -242,7 +239,16 @@ def lost_rows(contents: Contents) -> Iterator[Damage]:
         yield Damage(VERDICTS.name, None, f"{short} are lost, by the counts of the units")
 
 
-def _requested(contents: Contents) -> set[Key]:
+def known_points(contents: Contents) -> set[Key]:
+    """Points that were stored once, as far as other rows than their own say so."""
+    stored = (row for row in contents.rows(ATTEMPTS) if row["outcome"] == STORED)
+    known: set[Key] = {(row["width"], seed) for row in stored for seed in from_ranges(row["seeds"])}
+    known.update(key[:2] for table in (VERDICTS, CERTIFICATES) for key in contents.intact[table.name])
+    return known
+
+
+def requested_points(contents: Contents) -> set[Key]:
+    """Points that were asked for."""
     return {
         (row["width"], seed)
         for row in contents.rows(REQUESTS)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from critpoints.errors import StoreError, require
-from critpoints.study.damage import Contents, carve
+from critpoints.study.damage import Contents, carve, known_points, requested_points
 from critpoints.study.database import check_header
 from critpoints.study.records import CERTIFICATES, META, POINTS, REQUESTS, UNITS, VERDICTS, Row
 from critpoints.study.spec import StudySpec
 from critpoints.study.store import Store
+from critpoints.study.units import from_ranges, to_ranges
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ def _save(store: Store, contents: Contents) -> Salvaged:
     keys = {(row["width"], row["seed"]) for row in whole}
     for row in contents.rows(REQUESTS):
         store.request(row["width"], range(row["first_seed"], row["first_seed"] + row["seeds"]))
+    # where a request is lost, what was computed for it still stays wanted
+    unasked = cast("set[tuple[int, int]]", (known_points(contents) | keys) - requested_points(contents))
+    for width in sorted({width for width, _ in unasked}):
+        for part in to_ranges(seed for other, seed in unasked if other == width).split(","):
+            seeds = list(from_ranges(part))
+            store.request(width, range(seeds[0], seeds[-1] + 1))
     units = {row["id"]: row for row in contents.rows(UNITS)}
     for number in sorted({row["unit"] for row in whole}):
         members = [row for row in whole if row["unit"] == number]

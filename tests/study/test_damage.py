@@ -14,6 +14,7 @@ from critpoints.study.damage import Contents, carve, check_study
 from critpoints.study.records import POINTS, TABLES
 from critpoints.study.salvage import salvage_study
 from critpoints.study.store import Store
+from critpoints.study.summary import unfinished
 
 PAGE = 4096
 SEEDS = range(40)
@@ -170,6 +171,14 @@ def test_a_salvaged_study_is_resumed_to_the_same_content(path: Path, sound: Path
         fill(store, range(4, 5))
         fill(store, range(6, 7))
         assert store.content_hash() == expected.content_hash()
+
+
+def test_a_salvaged_study_whose_request_is_lost_is_not_called_complete(path: Path) -> None:
+    edit(path, "DELETE FROM requests")
+    edit(path, "UPDATE points SET loss = loss + 1e-16 WHERE seed = 4")
+    salvage_study(path, path.with_name("new.db"))
+    with Store.open(path.with_name("new.db")) as store:
+        assert unfinished(store) == (1, len(SEEDS))
 
 
 def test_every_checksummed_column_is_checked(path: Path) -> None:
