@@ -48,7 +48,7 @@ class Branch:
         length: distance between start and end.
         steps: of the flow; 0 without it.
         flow: how the flow ended; None without it.
-        iterations: of the refinement after it.
+        iterations: of the refinement after it; 0 for monotone Newton, which refines only what it cannot judge.
     """
 
     direction: Tensor
@@ -146,10 +146,20 @@ def descend_from_saddles(
 def walk_down(problem: Objective, points: Tensor, *, callback: Callback | None = None) -> Verdicts:
     """What Newton steps on whose way the loss never rises lead to from every row of ``points`` (S, P).
 
-    An end that refinement reaches from there over a ridge higher than the row's start is undecided.
+    What cannot be judged there is refined; an end beyond a ridge higher than the row's start is undecided.
     """
-    ends = iterate(MonotoneNewton(), problem, points, max_iterations=WALK, callback=callback)["theta"]
-    return _below(problem, points, ends, settle(problem, ends).verdicts)
+    return _walk(problem, points, None, callback)
+
+
+def _walk(problem: Objective, points: Tensor, known_minimum: float | None, callback: Callback | None) -> Verdicts:
+    walked = iterate(MonotoneNewton(), problem, points, max_iterations=WALK, callback=callback)["theta"]
+    verdicts = list(classify(problem, walked, known_minimum=known_minimum))
+    rows = [row for row, verdict in enumerate(verdicts) if verdict.kind is Kind.UNDECIDED]
+    if rows:
+        settled = settle(problem, walked[rows], known_minimum=known_minimum).verdicts
+        for row, verdict in zip(rows, _below(problem, points[rows], walked[rows], settled), strict=True):
+            verdicts[row] = verdict
+    return Verdicts.gather(verdicts)
 
 
 def _below(problem: Objective, starts: Tensor, walked: Tensor, settled: Verdicts) -> Verdicts:
@@ -226,12 +236,13 @@ def _descend(
     problem: Objective, starts: list[_Start], method: str, known_minimum: float | None, callback: Callback | None
 ) -> list[Branch]:
     points = torch.stack([start.theta for start in starts])
-    flow = follow_flow(problem, points, time=TIME, callback=callback) if method == "flow" else None
-    ends = points if flow is None else flow.theta
+    flow, iterations = None, [0] * len(starts)
     if method == "monotone":
-        ends = iterate(MonotoneNewton(), problem, points, max_iterations=WALK, callback=callback)["theta"]
-    settled = settle(problem, ends, known_minimum=known_minimum)
-    verdicts = _below(problem, points, ends, settled.verdicts) if method == "monotone" else settled.verdicts
+        verdicts = _walk(problem, points, known_minimum, callback)
+    else:
+        flow = follow_flow(problem, points, time=TIME, callback=callback) if method == "flow" else None
+        settled = settle(problem, points if flow is None else flow.theta, known_minimum=known_minimum)
+        verdicts, iterations = settled.verdicts, settled.refinement.iterations.tolist()
     return [
         Branch(
             direction=start.direction,
@@ -243,7 +254,7 @@ def _descend(
             length=float((verdicts[row].theta - start.theta).norm()),
             steps=0 if flow is None else flow.row_steps[row],
             flow=None if flow is None else flow.status[row],
-            iterations=int(settled.refinement.iterations[row]),
+            iterations=iterations[row],
         )
         for row, start in enumerate(starts)
     ]
