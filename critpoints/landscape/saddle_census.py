@@ -7,7 +7,7 @@ by the neurons that are split, and by their index.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from critpoints.verdict import Kind, Verdict, Verdicts
 
 SAME_POINT = 1e-5
 T = TypeVar("T")
+Family = tuple[Any, ...]  # critical points that are one but for their index
 ISOLATED, SPLIT, SILENT, PAIRS = "isolated", "split", "zero output", "antipodal pairs"
 LINE_END, OTHER = "line end", "not isolated"
 
@@ -166,8 +167,17 @@ def take_saddle_census(
         else:
             origins[row] = origin
     chosen: list[tuple[int, list[int]]] = []
-    for rows in _group(problem, found, origins):
-        best = max(rows, key=lambda row: (round(origins[row].worst_share, 1), -float(found.gradient_norm[row])))
+    families = []
+    for family, rows in _group(problem, found, origins):
+        families.append(family)
+        best = max(
+            rows,
+            key=lambda row: (
+                not origins[row].at_line_end,
+                round(origins[row].worst_share, 1),
+                -float(found.gradient_norm[row]),
+            ),
+        )
         chosen.append((best, rows))
     if not chosen:
         return SaddleCensus((), dict(ends), len(found.theta))
@@ -179,8 +189,22 @@ def take_saddle_census(
         listed.append(entry if prover is None else certified(problem, entry, origins[best], prover))
         if callback is not None:
             callback(len(listed), len(chosen))
+    listed = _merge(zip(families, listed, strict=True))
     listed.sort(key=lambda entry: (entry.verdict.loss, entry.verdict.index))
     return SaddleCensus(tuple(listed), dict(ends), len(found.theta))
+
+
+def _merge(listed: Iterable[tuple[Family, CriticalEntry]]) -> list[CriticalEntry]:
+    """Entries of one family that turned out to have one index: next to the ends of lines searches miscount it."""
+    found: dict[tuple[Any, ...], CriticalEntry] = {}
+    for family, entry in listed:
+        key = (family, entry.origin, entry.verdict.index, entry.certificate is not None)
+        if (other := found.get(key)) is not None:
+            lowest = (float(each.verdict.eigenvalues[0]) for each in (entry, other))
+            kept = entry if next(lowest) < next(lowest) else other
+            entry = replace(kept, count=entry.count + other.count, rows=tuple(sorted((*entry.rows, *other.rows))))
+        found[key] = entry
+    return list(found.values())
 
 
 def _objective(problem: TwoLayerObjective, origin: Origin) -> TwoLayerObjective:
@@ -188,19 +212,21 @@ def _objective(problem: TwoLayerObjective, origin: Origin) -> TwoLayerObjective:
     return biased(problem) if origin.induced.constant else problem
 
 
-def _group(problem: TwoLayerObjective, found: FoundPoints, origins: dict[int, Origin]) -> list[list[int]]:
-    """Rows by orbit of the narrower student, neurons that are split, and index."""
+def _group(
+    problem: TwoLayerObjective, found: FoundPoints, origins: dict[int, Origin]
+) -> list[tuple[Family, list[int]]]:
+    """Rows by family, the orbit of the narrower student and the neurons that are split, and by index."""
     shapes: dict[tuple[int, ...], list[int]] = {}
     for row, origin in origins.items():
         key = (len(origin.silent), int(origin.induced.constant), *sorted(origin.copies))
         shapes.setdefault(key, []).append(row)
-    groups = []
-    for rows in shapes.values():
-        keyed: dict[tuple[Any, ...], list[int]] = {}
+    groups: list[tuple[Family, list[int]]] = []
+    for shape, rows in shapes.items():
+        keyed: dict[tuple[Family, int], list[int]] = {}
         if not origins[rows[0]].induced.width:
             for row in rows:
-                keyed.setdefault((int(found.index[row]),), []).append(row)
-            groups += keyed.values()
+                keyed.setdefault((shape, int(found.index[row])), []).append(row)
+            groups += [(family, members) for (family, _), members in keyed.items()]
             continue
         narrow = _objective(problem, origins[rows[0]])
         start = torch.stack([origins[row].small for row in rows])
@@ -217,8 +243,8 @@ def _group(problem: TwoLayerObjective, found: FoundPoints, origins: dict[int, Or
                 origin = origins[rows[i]]
                 neurons = tuple(zip(origin.copies, origin.negative, strict=True))
                 moved_to = carried(narrow, points[i], points[orbit[0]], neurons, odd=is_odd(problem))
-                keyed.setdefault((orbit[0], moved_to, int(found.index[rows[i]])), []).append(rows[i])
-        groups += keyed.values()
+                keyed.setdefault(((shape, orbit[0], moved_to), int(found.index[rows[i]])), []).append(rows[i])
+        groups += [(family, members) for (family, _), members in keyed.items()]
     return groups
 
 
