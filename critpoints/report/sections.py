@@ -111,9 +111,10 @@ def missing(contents: Contents) -> Markup | None:
     text = f"{contents.missing:,} of the points that were asked for are missing."
     if not contents.failures:
         return element("p", text, class_="remark", role="note")
-    rows = [[str(each.width), each.seeds.replace(",", ", "), each.reason] for each in contents.failures]
-    found = table("Units that failed", ["width", "seeds", "reason"], rows, texts=3)
-    return element("div", element("p", text), found, class_="remark", role="note")
+    items = element("ul", *[element("li", str(each)) for each in contents.failures])
+    if len(contents.failures) > FREQUENT:
+        items = element("details", element("summary", f"What failed, for {len(contents.failures)} reasons"), items)
+    return element("div", element("p", text), items, class_="remark", role="note")
 
 
 def fractions(contents: Contents) -> Markup:
