@@ -53,11 +53,14 @@ def joining_paths(result: Result, *, title: str | None = None) -> Figure:
 
 
 def _choose_scale(axes: Axes, values: np.ndarray) -> None:
-    """Logarithmic above the smallest loss that is no rounding, where values span decades."""
+    """Logarithmic where values span decades, down to 0 where some are rounding."""
     positive = values[values > 0]
     if not positive.size or positive.max() < 30 * np.median(values):
         axes.set_ylim(bottom=0)
         return
     low = 10.0 ** np.floor(np.log10(max(positive.min(), 1e-6 * positive.max())))
+    if values.min() >= low:
+        axes.set_yscale("log")
+        return
     axes.set_yscale("symlog", linthresh=low)
     axes.set_ylim(bottom=0)
