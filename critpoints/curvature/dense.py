@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from critpoints.kernels.threads import map_rows
+from critpoints.kernels.threads import map_rows, threads_for
 
 _CHUNK = 64  # matrices a task; small enough to balance two threads, large enough to hide Python
 
@@ -185,7 +185,8 @@ def trust_region_steps(gradient: Tensor, system: Eigensystem, radius: Tensor) ->
     arrays = [t.detach().cpu().numpy() for t in (gradient, system.values, system.vectors, radius)]
     n_rows = len(arrays[0])
     step, reduction, boundary = np.zeros_like(arrays[0]), np.zeros(n_rows), np.zeros(n_rows, dtype=np.bool_)
-    _solve_rows(*arrays, step, reduction, boundary)
+    with threads_for(len(step)):
+        _solve_rows(*arrays, step, reduction, boundary)
     return TrustRegionSteps(*(torch.from_numpy(a).to(gradient.device) for a in (step, reduction, boundary)))
 
 
@@ -193,7 +194,8 @@ def newton_steps(gradient: Tensor, system: Eigensystem, cutoff: Tensor) -> Tenso
     """-H^+ g, (S, P): undamped Newton steps, without the eigenvalues of size up to ``cutoff`` (S,)."""
     arrays = [t.detach().cpu().numpy() for t in (gradient, system.values, system.vectors, cutoff)]
     step = np.zeros_like(arrays[0])
-    _newton_rows(*arrays, step)
+    with threads_for(len(step)):
+        _newton_rows(*arrays, step)
     return torch.from_numpy(step).to(gradient.device)
 
 

@@ -34,6 +34,7 @@ from critpoints.kernels.intrinsics import (
     workspace,
 )
 from critpoints.kernels.samples import BLOCK, LANES, Samples
+from critpoints.kernels.threads import threads_for
 from critpoints.kernels.types import AdamRun, Derivatives
 
 _FAILED = 1
@@ -394,7 +395,8 @@ def loss_and_gradient(samples: Samples, theta: Tensor) -> tuple[Tensor, Tensor]:
     """Loss (S,) and gradient (S, P) of the rows of ``theta`` (S, P)."""
     rows = theta.detach().contiguous().numpy()
     loss, gradient = np.empty(len(rows)), np.empty_like(rows)
-    _loss_and_gradient_rows(rows, *_arguments(samples, rows, first_order=True), loss, gradient)
+    with threads_for(len(rows)):
+        _loss_and_gradient_rows(rows, *_arguments(samples, rows, first_order=True), loss, gradient)
     return torch.from_numpy(loss), torch.from_numpy(gradient)
 
 
@@ -404,7 +406,8 @@ def derivatives(samples: Samples, theta: Tensor) -> Derivatives:
     n_rows, n_parameters = rows.shape
     loss, gradient, absolute = np.empty(n_rows), np.empty_like(rows), np.empty_like(rows)
     hessian = np.empty((n_rows, n_parameters, n_parameters))
-    _second_order_rows(rows, *_arguments(samples, rows, first_order=False), loss, gradient, hessian, absolute)
+    with threads_for(n_rows):
+        _second_order_rows(rows, *_arguments(samples, rows, first_order=False), loss, gradient, hessian, absolute)
     return Derivatives(*(torch.from_numpy(a) for a in (loss, gradient, hessian, absolute)))
 
 

@@ -34,6 +34,21 @@ def single_blas_thread() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def threads_for(n_rows: int) -> Iterator[None]:
+    """No more threads of the compiled kernels inside than there are rows.
+
+    A thread without a row is waited for all the same; where others use the cores, that takes a hundred times as long as
+    a row of a small student.
+    """
+    before = numba.get_num_threads()
+    numba.set_num_threads(max(1, min(before, n_rows)))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
 @cache
 def _pool(n_threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(n_threads, thread_name_prefix="critpoints")

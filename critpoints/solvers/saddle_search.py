@@ -31,6 +31,7 @@ from critpoints.curvature.dense import (
 )
 from critpoints.curvature.flatness import gradient_flatness
 from critpoints.errors import STATUS_CODES, Status, require
+from critpoints.kernels.threads import threads_for
 from critpoints.objectives.base import Objective
 from critpoints.solvers.base import RUNNING, Callback, State, codes, iterate, statuses, to_plain
 
@@ -175,7 +176,8 @@ def _model_steps(state: State, system: Eigensystem, noise: Tensor) -> TrustRegio
     tensors = (state["gradient"], system.values, system.vectors, state["target"], noise, state["noise"])
     arrays = [t.detach().cpu().numpy() for t in tensors]
     model = [np.zeros_like(arrays[0]), np.empty_like(arrays[1]), np.empty_like(arrays[2])]
-    _modify_rows(*arrays, *model)
+    with threads_for(len(model[0])):
+        _modify_rows(*arrays, *model)
     gradient, values, vectors = (torch.from_numpy(a).to(state["gradient"].device) for a in model)
     return trust_region_steps(gradient, Eigensystem(values, vectors), state["radius"])
 
