@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from critpoints.study.memory import collector_paused
+
 from . import options
 from .output import number, percent, print_json, print_table, say
 
@@ -26,10 +28,10 @@ MOST = 12  # entries a width in the report of classify; the census command print
 @options.threads
 @options.figures
 @options.as_json
+@collector_paused()
 def census(study: Path, width: int | None, figures: Path | None, as_json: bool) -> None:
     """Count the distinct critical points of a study modulo symmetry: kind, type, loss, how many seeds ended there."""
     from critpoints.study.distinct import COLUMNS, study_census
-    from critpoints.study.memory import collector_paused
     from critpoints.study.problems import resolve_problem
     from critpoints.study.status import failed_seeds
     from critpoints.study.store import Store
@@ -45,11 +47,10 @@ def census(study: Path, width: int | None, figures: Path | None, as_json: bool) 
             say(str(failure))
         widths = [each for each in store.widths() if store.count(each)] if width is None else [width]
         found, certified = {}, {}
-        with collector_paused():
-            for each in widths:
-                points = list(store.points(each, columns=COLUMNS))
-                found[each] = study_census(store, problem, each, points=points)
-                certified[each] = certified_seeds(store, each, points)
+        for each in widths:
+            points = list(store.points(each, columns=COLUMNS))
+            found[each] = study_census(store, problem, each, points=points)
+            certified[each] = certified_seeds(store, each, points)
         if figures is not None:
             for each, counted in found.items():
                 save_census_figures(problem, each, counted, figures)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from critpoints.study.memory import collector_paused
+
 from . import options
 from .output import say
 
@@ -28,6 +30,7 @@ from .output import say
     help="The folder of a search by ``critpoints saddles``, to show too; may be repeated.",
 )
 @options.threads
+@collector_paused()
 def html_report(study: Path, output: Path | None, searches: tuple[Path, ...]) -> None:
     """Write a report on a study: one HTML page that needs no network.
 
