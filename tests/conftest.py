@@ -1,6 +1,7 @@
-"""What holds for every test: one thread a process, no display, reproducible examples."""
+"""What holds for every test: one thread a process, no display, Ctrl-C at work, reproducible examples."""
 
 import os
+import signal
 
 import pytest
 
@@ -9,6 +10,10 @@ import pytest
 for _variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so every process that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from hypothesis import settings  # noqa: E402
 
