@@ -184,21 +184,12 @@ def _own_study(path: Path, spec: Any, width: int, seeds: int, quiet: bool) -> Pa
 
 
 def _save_figures(document: dict[str, Any], graph: SaddleGraph | None, folder: Path) -> None:
-    from critpoints.plots.merge_tree import disconnectivity_graph, index_against_loss
+    from critpoints.plots.merge_tree import disconnectivity_graph, index_against_loss_of
 
     from .figures import save_figure
 
-    width, flat = document["width"], document["gradient_flat"]
-    proven = [entry for entry in document["entries"] if entry["certificate"] is not None]
-    if proven or flat["loss"]:
-        figure = index_against_loss(
-            [entry["verdict"]["loss"] for entry in proven],
-            [entry["verdict"]["index"] for entry in proven],
-            [entry["origin"] for entry in proven],
-            flat_loss=flat["loss"],
-            flat_index=flat["index"],
-            title=f"width {width}: {len(proven)} proven critical points",
-        )
+    width = document["width"]
+    if (figure := index_against_loss_of(document)) is not None:
         save_figure(figure, folder, f"index_against_loss-width-{width}")
     if graph is not None:
         title = f"width {width}: {len(graph.tree.leaves)} minima and channels, {len(graph.tree.merges)} joins"

@@ -142,17 +142,3 @@ def _merge_pairs(problem: TwoLayerObjective, induced: Induced, tolerance: float)
         share = float(each.share * a[each.of] / total[of]) * sign
         members.append(Member(kept.index(of), share, sign))
     return Induced(small, True, tuple(members), induced.silent)
-
-
-def biased(problem: TwoLayerObjective) -> TwoLayerObjective:
-    """The same data for students with an output bias."""
-    return TwoLayerObjective(
-        problem.x,
-        problem.y,
-        problem.activation,
-        sample_weight=problem.sample_weight,
-        scale=problem.scale,
-        hidden_bias=problem.hidden_bias,
-        output_bias=True,
-        mirror=problem.mirror,
-    )

@@ -20,12 +20,13 @@ from critpoints.certification.prover import Prover
 from critpoints.certification.zero_output import certify_induced
 from critpoints.classification import classify
 from critpoints.errors import InvalidArgument, NotCertified
-from critpoints.landscape.origins import Origin, biased, trace_origin
+from critpoints.landscape.origins import Origin, trace_origin
 from critpoints.objectives.teacher_student import TeacherStudent
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.base import Callback
 from critpoints.solvers.saddle_search import FoundPoints, search_saddles
 from critpoints.symmetry.canonical import align, same_orbit
+from critpoints.symmetry.merging import biased
 from critpoints.verdict import Kind, Verdict, Verdicts
 
 SAME_POINT = 1e-5

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -164,3 +165,24 @@ def index_against_loss(
     set_labels(axes, "loss", "index (negative eigenvalues)")
     outside_legend(figure, handles)
     return figure
+
+
+def index_against_loss_of(document: Mapping[str, Any], *, title: str | None = None) -> Figure | None:
+    """``index_against_loss`` of the document of a search for saddles, its proven points alone; None without any.
+
+    Args:
+        document: as ``critpoints saddles --json`` prints it.
+        title: by default the width, and how many points are proven.
+    """
+    flat = document["gradient_flat"]
+    proven = [entry for entry in document["entries"] if entry["certificate"] is not None]
+    if not proven and not flat["loss"]:
+        return None
+    return index_against_loss(
+        [entry["verdict"]["loss"] for entry in proven],
+        [entry["verdict"]["index"] for entry in proven],
+        [entry["origin"] for entry in proven],
+        flat_loss=flat["loss"],
+        flat_index=flat["index"],
+        title=f"width {document['width']}: {len(proven)} proven critical points" if title is None else title,
+    )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from critpoints.merge_tree import MergeTree
-from critpoints.plots.merge_tree import disconnectivity_graph, index_against_loss
+from critpoints.plots.merge_tree import disconnectivity_graph, index_against_loss_of
 from critpoints.report.markup import Markup, element
 from critpoints.report.sections import number, percent, table
 from critpoints.verdict import Kind
@@ -78,18 +78,11 @@ def _row(entry: dict[str, Any]) -> list[Any]:
 
 
 def _figures(document: dict[str, Any]) -> list[Markup]:
-    width, flat = document["width"], document["gradient_flat"]
-    proven = [entry for entry in document["entries"] if entry["certificate"] is not None]
+    width = document["width"]
     figures = []
-    if proven or flat["loss"]:
-        figure = index_against_loss(
-            [entry["verdict"]["loss"] for entry in proven],
-            [entry["verdict"]["index"] for entry in proven],
-            [entry["origin"] for entry in proven],
-            flat_loss=flat["loss"],
-            flat_index=flat["index"],
-        )
-        words = f"Width {width}: the index of {len(proven)} proven critical points against their loss."
+    if (figure := index_against_loss_of(document, title="")) is not None:
+        n_proven = sum(entry["certificate"] is not None for entry in document["entries"])
+        words = f"Width {width}: the index of {n_proven} proven critical points against their loss."
         figures.append(_image(figure, words))
     if document["tree"] is not None:
         tree = MergeTree.from_dict(document["tree"]["tree"])

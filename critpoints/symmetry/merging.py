@@ -37,13 +37,9 @@ class Family:
     antipodal: bool
 
 
-def families(problem: TwoLayerObjective) -> list[Family]:
-    """The ways to merge neurons of the students of ``problem``, one or two."""
-    reflection = problem.activation.reflection
-    same = Family(problem, (1, -1) if flips_are_free(problem) else (1,), antipodal=False)
-    if not reflection or problem.output_bias:
-        return [same]
-    biased = TwoLayerObjective(
+def biased(problem: TwoLayerObjective) -> TwoLayerObjective:
+    """The same data for students with an output bias."""
+    return TwoLayerObjective(
         problem.x,
         problem.y,
         problem.activation,
@@ -55,7 +51,15 @@ def families(problem: TwoLayerObjective) -> list[Family]:
         dtype=problem.dtype,
         device=problem.device,
     )
-    return [same, Family(biased, (-1,), antipodal=True)]
+
+
+def families(problem: TwoLayerObjective) -> list[Family]:
+    """The ways to merge neurons of the students of ``problem``, one or two."""
+    reflection = problem.activation.reflection
+    same = Family(problem, (1, -1) if flips_are_free(problem) else (1,), antipodal=False)
+    if not reflection or problem.output_bias:
+        return [same]
+    return [same, Family(biased(problem), (-1,), antipodal=True)]
 
 
 def merged_students(problem: TwoLayerObjective, family: Family, theta: Tensor) -> list[Tensor]:

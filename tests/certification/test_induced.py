@@ -16,8 +16,9 @@ from critpoints.certification.prover import Prover
 from critpoints.certification.verifier import Verifier
 from critpoints.certification.zero_output import Induced, Member, certify_induced
 from critpoints.errors import NotCertified
-from critpoints.landscape.origins import biased, trace_origin
+from critpoints.landscape.origins import trace_origin
 from critpoints.solvers.saddle_search import search_saddles
+from critpoints.symmetry.merging import biased
 
 GRID = cp.TeacherStudent.grid()
 BIASED = biased(GRID)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import critpoints as cp
-from critpoints.landscape.origins import biased, trace_origin
+from critpoints.landscape.origins import trace_origin
 from critpoints.landscape.saddle_census import LINE_END, PAIRS, SILENT, SPLIT, SaddleCensus, take_saddle_census
 from critpoints.landscape.saddle_starts import (
     BETWEEN,
@@ -17,6 +17,7 @@ from critpoints.landscape.saddle_starts import (
     predict_saddles,
 )
 from critpoints.solvers.saddle_search import search_saddles
+from critpoints.symmetry.merging import biased
 from critpoints.symmetry.splitting import split
 
 PROBLEM = cp.TeacherStudent.grid()
