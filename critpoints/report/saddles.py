@@ -88,8 +88,8 @@ def _figures(document: dict[str, Any]) -> list[Markup]:
         tree = MergeTree.from_dict(document["tree"]["tree"])
         share = percent(document["tree"]["joined_fraction"])
         words = (
-            f"Width {width}: minima and channels joined at proven saddles; the area of a marker is the fraction of the"
-            f" students that ended there. The largest tree holds {share} of them."
+            f"Width {width}: minima and channels joined at proven saddles or plateaus; the area of a marker is the"
+            f" fraction of the students that ended there. The largest tree holds {share} of them."
         )
         figures.append(_image(disconnectivity_graph(tree), words))
     return figures
