@@ -128,6 +128,11 @@ def is_odd(problem: TwoLayerObjective) -> bool:
     return samples.halved and not problem.output_bias and abs(samples.shift) <= 1e-14
 
 
+def same_modulo_reflection(problem: TwoLayerObjective, p: Tensor, q: Tensor, tol: float) -> bool:
+    """Whether two points (P,) are one modulo the group and, if ``is_odd``, the reflection of all neurons."""
+    return same_orbit(problem, p, q, tol) or (is_odd(problem) and same_orbit(problem, -p, q, tol))
+
+
 def group_orbits(problem: TwoLayerObjective, points: Tensor, rows: list[int]) -> list[list[int]]:
     """The labels ``rows`` of ``points`` (S, P), by orbit modulo the group and the reflection of all neurons."""
     labels = group_points(problem, points, TOLERANCE).tolist()

@@ -19,19 +19,17 @@ from itertools import combinations, islice
 import torch
 from torch import Tensor
 
-from critpoints.census import is_odd
+from critpoints.census import same_modulo_reflection
 from critpoints.descent import descend_from_saddles, walk_down
 from critpoints.errors import require
-from critpoints.landscape.saddle_census import CriticalEntry
+from critpoints.landscape.saddle_census import SAME_POINT, CriticalEntry
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.base import Callback
 from critpoints.solvers.escaping import gaussian_directions
-from critpoints.symmetry.canonical import same_orbit
 from critpoints.symmetry.splitting import split
 from critpoints.verdict import Kind, Verdict
 
 SHARES = (0.5, 0.9, 1.1, 2.0)  # mu on a line: between its ends, and beyond
-SAME = 1e-5  # distance modulo the group at which two narrower students are one
 LINE, SILENT, AIMED = "line", "silent neuron", "silent neuron with weights of the leaf"
 THERE, STRAIGHT = "none, it lies on the plateau", "straight, from f = 0"
 SUBSETS = 5  # sets of a leaf's neurons whose weights are tried from each plateau
@@ -85,8 +83,7 @@ def find_plateaus(problem: TwoLayerObjective, entries: Sequence[CriticalEntry]) 
 
 
 def _same(problem: TwoLayerObjective, small: Tensor, other: Tensor) -> bool:
-    images = (small, -small) if is_odd(problem) else (small,)
-    return not len(small) or any(same_orbit(problem, image, other, SAME) for image in images)
+    return not len(small) or same_modulo_reflection(problem, small, other, SAME_POINT)
 
 
 def descend_from_plateaus(

@@ -29,7 +29,7 @@ from critpoints.symmetry.canonical import align, same_orbit
 from critpoints.symmetry.merging import biased
 from critpoints.verdict import Kind, Verdict, Verdicts
 
-SAME_POINT = 1e-5
+SAME_POINT = 1e-5  # distance modulo the group at which two narrower students are one
 T = TypeVar("T")
 Family = tuple[Any, ...]  # critical points that are one but for their index
 ISOLATED, SPLIT, SILENT, PAIRS = "isolated", "split", "zero output", "antipodal pairs"

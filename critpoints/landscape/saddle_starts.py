@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from critpoints.census import is_odd
+from critpoints.census import same_modulo_reflection
 from critpoints.errors import require
-from critpoints.landscape.saddle_census import SPLIT, SaddleCensus, carried
+from critpoints.landscape.saddle_census import SAME_POINT, SPLIT, SaddleCensus, carried
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.solvers.escaping import gaussian_directions
-from critpoints.symmetry.canonical import align, same_orbit
+from critpoints.symmetry.canonical import align
 from critpoints.symmetry.group import apply
 from critpoints.symmetry.splitting import Inertia, predicted_inertia, split
 
@@ -25,7 +25,6 @@ PLACES = {  # on each part, where searches start beside it: from its middle to i
     OUTSIDE: (OUTSIDE, (1.1, -0.1), (4.0, -3.0)),
 }
 FARTHEST, CLOSER = 1e-2, 0.1  # relative distance of the first starts from a line, and its factor from one to the next
-SAME = 1e-5  # distance modulo the group at which a narrower student is the predicted one
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,7 @@ def _entry_of(
     for i in wanted.get((problem.width(each.small), each.inertia.negative), []):
         entry = census.entries[i]
         assert entry.small is not None
-        images = (entry.small, -entry.small) if is_odd(problem) else (entry.small,)
-        if any(same_orbit(problem, image, each.small, SAME) for image in images):
+        if same_modulo_reflection(problem, entry.small, each.small, SAME_POINT):
             neurons = tuple(zip(entry.copies, entry.negative, strict=True))
             if carried(problem, entry.small, each.small, neurons)[each.neuron] == split_in_two:
                 return i

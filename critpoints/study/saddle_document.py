@@ -7,18 +7,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from critpoints.census import is_odd
+from critpoints.census import same_modulo_reflection
 from critpoints.errors import InvalidData
-from critpoints.landscape.saddle_census import CriticalEntry, SaddleCensus
+from critpoints.landscape.saddle_census import SAME_POINT, CriticalEntry, SaddleCensus
 from critpoints.landscape.saddle_graph import SaddleGraph
 from critpoints.objectives.two_layer import TwoLayerObjective
 from critpoints.study.records import plain
 from critpoints.study.saddles import Known, Searched, SearchPlan
-from critpoints.symmetry.canonical import same_orbit
 
 DOCUMENT = "saddles.json"
 BRIDGE = "bridge"  # a start on a band between leaves that nothing joined
-SAME = 1e-5  # distance modulo the group at which a narrower student is one of those known
 
 
 def saddle_document(
@@ -55,9 +53,9 @@ def _number(problem: TwoLayerObjective, entry: CriticalEntry, known: Known) -> i
     """Which of the strict minima of the next narrower width its narrower student is; None if it is another point."""
     if entry.small is None or known.narrower.shape[1:] != entry.small.shape or entry.parent is None:
         return None
-    images = (entry.small, -entry.small) if is_odd(problem) else (entry.small,)
+    small = entry.small
     return next(
-        (k for k, point in enumerate(known.narrower) if any(same_orbit(problem, i, point, SAME) for i in images)), None
+        (k for k, each in enumerate(known.narrower) if same_modulo_reflection(problem, small, each, SAME_POINT)), None
     )
 
 
